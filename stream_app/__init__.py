@@ -1,0 +1,1 @@
+"""Kafka-native marketing attribution: sessions, journeys and credit, exactly once."""
