@@ -1,0 +1,280 @@
+"""The states of one task: what is cached, what is being changed, what lies in the store.
+
+Reads see, in this order: cache, the commit under construction, the commit in flight, the store. Decoded states
+changed in a commit that isn't finished are never evicted, so the order costs nothing for them; the rows of large
+states and the timers have overlays of their own (semantics 11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .ports import Outgoing, Store
+from .processor import AnyProcessor, Context
+from .rows import (
+    HEADER_SIZE,
+    TIMERS_FROM,
+    head_key,
+    pack_header,
+    part_key,
+    split_timer,
+    timer_key,
+    timers_until,
+    unpack_header,
+)
+
+_NONE: tuple[()] = ()
+
+
+class UnknownStateVersion(Exception):
+    """A stored state has a version this program doesn't read: it was written by a newer one. Nothing is wiped."""
+
+
+class Entry:
+    """A decoded state in the cache."""
+
+    __slots__ = ("due", "state", "stored")
+
+    def __init__(self, state: object | None, due: int, stored: bool) -> None:
+        self.state = state
+        self.due = due
+        """Some timer row stands at or before this time (0: none needed)."""
+        self.stored = stored
+        """Whether a head row exists, in the store or in an unfinished commit."""
+
+
+class Overlay:
+    """Rows other than heads that unfinished commits have written."""
+
+    __slots__ = ("_store", "current", "flying")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.current: dict[bytes, bytes | None] = {}
+        self.flying: dict[bytes, bytes | None] = {}
+
+    def get(self, row: bytes) -> bytes | None:
+        for rows in (self.current, self.flying):
+            if row in rows:
+                return rows[row]
+        return self._store.get(row)
+
+    def put(self, row: bytes, value: bytes | None) -> None:
+        self.current[row] = value
+
+    def take(self) -> dict[bytes, bytes | None]:
+        """The current rows become those in flight: the commit under construction is complete."""
+        self.flying, self.current = self.current, {}
+        return self.flying
+
+    def landed(self) -> None:
+        """The commit in flight is in the store."""
+        self.flying = {}
+
+
+class Timers:
+    """The index of due times, in the store and in unfinished commits.
+
+    Invariant: every key with a due time has a row at or before it. Rows are moved when they come up too early and
+    dropped when nothing is due, so an event that puts its client's timer off costs nothing.
+    """
+
+    __slots__ = ("_current", "_flying", "_next", "_store")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._current: dict[bytes, bytes | None] = {}
+        self._flying: dict[bytes, bytes | None] = {}
+        self._next = 0
+        """No row is due before this time."""
+
+    def put(self, due: int, tag: bytes, key: bytes) -> None:
+        self._current[timer_key(due, tag, key)] = b""
+        if due < self._next:
+            self._next = due
+
+    def remove(self, row: bytes) -> None:
+        self._current[row] = None
+
+    def due(self, now: int, limit: int) -> list[bytes]:
+        """Up to `limit` rows due at or before `now`, earliest first."""
+        if now < self._next:
+            return []
+        stop = timers_until(now)
+        gone = sum(value is None for rows in (self._current, self._flying) for value in rows.values())
+        found = set(self._store.scan(TIMERS_FROM, stop, limit + gone))
+        complete = len(found) < limit + gone
+        for rows in (self._flying, self._current):
+            for row, value in rows.items():
+                if value is None:
+                    found.discard(row)
+                elif row < stop:
+                    found.add(row)
+        if len(found) > limit or not complete:
+            return sorted(found)[:limit]
+        if not found:
+            self._next = self._earliest()
+        return sorted(found)
+
+    def _earliest(self) -> int:
+        """Time of the earliest row: nothing was due, so nobody needs to look before that."""
+        gone = sum(value is None for rows in (self._current, self._flying) for value in rows.values())
+        rows = set(self._store.scan(TIMERS_FROM, b"u", gone + 1))
+        for layer in (self._flying, self._current):
+            for row, value in layer.items():
+                if value is None:
+                    rows.discard(row)
+                else:
+                    rows.add(row)
+        return split_timer(min(rows))[0] if rows else 2**63
+
+    def take(self) -> dict[bytes, bytes | None]:
+        self._flying, self._current = self._current, {}
+        return self._flying
+
+    def landed(self) -> None:
+        self._flying = {}
+
+
+class KeyedStates:
+    """The states of one processor in one task: a bounded cache of decoded ones over the store.
+
+    The cache has two generations; what is used moves to the young one, and when that is full the old one is dropped.
+    """
+
+    __slots__ = (
+        "_half",
+        "_old",
+        "_overlay",
+        "_store",
+        "_timers",
+        "changed",
+        "hits",
+        "misses",
+        "processor",
+        "tag",
+        "young",
+    )
+
+    def __init__(self, processor: AnyProcessor, store: Store, overlay: Overlay, timers: Timers, capacity: int) -> None:
+        self.processor = processor
+        self.tag = processor.tag
+        self.young: dict[bytes, Entry] = {}
+        self._old: dict[bytes, Entry] = {}
+        self.changed: dict[bytes, Entry] = {}
+        self._store = store
+        self._overlay = overlay
+        self._timers = timers
+        self._half = max(1, capacity // 2)
+        self.hits = self.misses = 0
+
+    # Rows of one key, as processors see them
+    def get(self, key: bytes, number: int) -> bytes | None:
+        return self._overlay.get(part_key(self.tag, key, number))
+
+    def put(self, key: bytes, number: int, value: bytes | None) -> None:
+        self._overlay.put(part_key(self.tag, key, number), value)
+
+    def find(self, key: bytes) -> Entry | None:
+        """The entry of a key, from cache or store; None for a key never seen (or forgotten)."""
+        entry = self.young.get(key)
+        if entry is not None:
+            return entry
+        entry = self._old.get(key)
+        if entry is None:
+            self.misses += 1
+            entry = self._load(key)
+            if entry is None:
+                return None
+        self.young[key] = entry
+        return entry
+
+    def add(self, key: bytes) -> Entry:
+        """A place for a key never seen."""
+        entry = self.young[key] = Entry(None, 0, False)
+        return entry
+
+    def _load(self, key: bytes) -> Entry | None:
+        raw = self._store.get(head_key(self.tag, key))
+        if raw is None:
+            return None
+        return Entry(self._decode(key, raw), unpack_header(raw)[1], True)
+
+    def _decode(self, key: bytes, raw: bytes) -> object:
+        version = raw[0]
+        written = self.processor.state_version
+        if not written - 1 <= version <= written:
+            raise UnknownStateVersion(
+                f"a state of {self.processor.name} has version {version}; this program reads {written - 1} and {written}. "
+                "Run the program that wrote it, or a newer one; nothing was changed."
+            )
+        return self.processor.load(key, version, raw[HEADER_SIZE:], self)
+
+    def committed(self, key: bytes) -> object | None:
+        """The state as committed, decoded afresh: for queries. Shares nothing with what is being changed."""
+        raw = self._store.get(head_key(self.tag, key))
+        return None if raw is None else self.processor.load(key, raw[0], raw[HEADER_SIZE:], _Committed(self._store, self.tag))
+
+    def wake(self, row: bytes, due: int, key: bytes, context: Context[object]) -> bool:
+        """Handles a timer row that has come up. True if the processor was woken."""
+        entry = self.find(key)
+        self._timers.remove(row)
+        if entry is None or entry.state is None:
+            return False
+        wanted = self.processor.due(entry.state)
+        if not wanted or wanted > context.now:
+            if wanted:
+                self._timers.put(wanted, self.tag, key)
+            entry.due = wanted
+            return False
+        entry.due = 0  # the row is gone: saving puts a new one
+        entry.state = self.processor.wake(key, entry.state, context)
+        self.changed[key] = entry
+        return True
+
+    def save(self, append: Callable[[Outgoing], None]) -> None:
+        """Encodes what changed; each key once."""
+        tag, due_of, save, timers = self.tag, self.processor.due, self.processor.save, self._timers
+        version = self.processor.state_version
+        for key, entry in self.changed.items():
+            state = entry.state
+            if state is None:
+                if entry.stored:
+                    append((head_key(tag, key), None, _NONE))
+                    entry.stored = False
+                entry.due = 0
+                continue
+            due = due_of(state)
+            if due and (due < entry.due or not entry.due):
+                timers.put(due, tag, key)
+                entry.due = due
+            entry.stored = True
+            append((b"s" + tag + key, pack_header(version, due) + save(key, state, self), _NONE))
+
+    def take(self) -> None:
+        """The commit under construction is complete. What it changed stays cached: only `landed` evicts."""
+        self.changed = {}
+
+    def landed(self) -> None:
+        """The commit in flight is in the store: now, and only now, something may be evicted."""
+        if len(self.young) > self._half:
+            self._old, self.young = self.young, dict(self.changed)
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self._old)
+
+
+class _Committed:
+    """Rows of committed states only."""
+
+    __slots__ = ("_store", "_tag")
+
+    def __init__(self, store: Store, tag: bytes) -> None:
+        self._store = store
+        self._tag = tag
+
+    def get(self, key: bytes, number: int) -> bytes | None:
+        return self._store.get(part_key(self._tag, key, number))
+
+    def put(self, key: bytes, number: int, value: bytes | None) -> None:
+        raise TypeError("committed states are read-only")
