@@ -1,0 +1,38 @@
+"""Ids of outputs, derived from the ids of events: a replay or a retry overwrites, it never doubles."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+SEPARATOR = "\x1f"
+"""Ids hold no control characters, so joined ids stay unambiguous."""
+
+
+def session_id(client_id: str, event_id: str, at: int, *, conversion: bool = False) -> str:
+    """A session's id, from its client and first event. The event's time is part of it: a tracker that uses an
+    event id again an hour later starts another session, it does not overwrite the first."""
+    return _short(f"{client_id}{SEPARATOR}{event_id}{SEPARATOR}{at}{SEPARATOR}{'c' if conversion else 's'}")
+
+
+def conversion_id(client_id: str, event_id: str) -> str:
+    """A conversion's id, from its client and event."""
+    return _short(f"{client_id}{SEPARATOR}{event_id}")
+
+
+def remembered(event_id: str) -> bytes:
+    """The eight bytes by which a conversion's event id is remembered as long as its client."""
+    return blake2b(event_id.encode(), digest_size=8).digest()
+
+
+def order_key(goal: str, order_id: str) -> int:
+    """64 bits for (goal, order_id), the second idempotency key of conversions."""
+    return int.from_bytes(blake2b(f"{goal}{SEPARATOR}{order_id}".encode(), digest_size=8).digest(), "big")
+
+
+def content_digest(body: bytes) -> int:
+    """64 bits that tell whether a record's content is what was last published."""
+    return int.from_bytes(blake2b(body, digest_size=8).digest(), "big")
+
+
+def _short(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()

@@ -1,0 +1,94 @@
+"""What a site's owner settles about sessions, attribution and goals."""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from stream_app.domain.times import DAY_MS, HOUR_MS, MINUTE_MS
+
+GoalKind = Literal["lead", "purchase", "signup", "activation", "nps", "join", "leave", "other"]
+PathTransform = Literal["none", "exposure", "unique", "first"]
+
+CLIENT_LIFE_DAYS = 400
+"""A client is remembered at least this long after its last event (semantics 25)."""
+
+
+class SessionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[sessions]`: when a visit ends and how long a campaign is remembered."""
+
+    profile: Literal["ga4", "ua"] = "ga4"
+    """`ua` also splits at midnight and on a change of campaign."""
+    timeout_minutes: Annotated[int, Meta(ge=1, le=475)] = 30
+    """Inactivity that ends a session, 1 minute to 7 h 55 min."""
+    grace_minutes: Annotated[int, Meta(ge=1, le=72 * 60)] = 60
+    """How late a click may arrive."""
+    campaign_timeout_days: Annotated[int, Meta(ge=1, le=730)] | None = None
+    """How long a direct session is attributed to the last non-direct touchpoint. Default: 90, in `ua` 183."""
+    max_events: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    max_age_hours: Annotated[int, Meta(ge=1, le=720)] = 24
+
+    @property
+    def timeout_ms(self) -> int:
+        """Inactivity that ends a session."""
+        return self.timeout_minutes * MINUTE_MS
+
+    @property
+    def grace_ms(self) -> int:
+        """How late a click may arrive."""
+        return self.grace_minutes * MINUTE_MS
+
+    @property
+    def max_age_ms(self) -> int:
+        """How long a session may last."""
+        return self.max_age_hours * HOUR_MS
+
+    @property
+    def campaign_timeout_ms(self) -> int:
+        """How long a direct session is attributed to the last non-direct touchpoint, inclusive."""
+        days = self.campaign_timeout_days
+        return (days if days is not None else 183 if self.profile == "ua" else 90) * DAY_MS
+
+
+class AttributionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[attribution]`: how far a conversion looks back."""
+
+    lookback_days: Annotated[int, Meta(ge=1, le=400)] = 90
+    acquisition_lookback_days: Annotated[int, Meta(ge=1, le=400)] = 30
+    """For goals marked `acquisition`."""
+    count_direct: bool = False
+    path_transform: PathTransform = "none"
+
+
+class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[goals]]`: what a conversion's goal means. Goals that are not listed are plain."""
+
+    name: str
+    kind: GoalKind = "other"
+    acquisition: bool = False
+    """Wins a new client: looks back 30 days instead of 90."""
+    offline: bool = False
+    """Happens off the site: never starts or extends a session."""
+
+
+class JourneyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything that shapes sessions and conversions, besides the source rules."""
+
+    sessions: SessionRules = SessionRules()
+    attribution: AttributionRules = AttributionRules()
+    goals: tuple[Goal, ...] = ()
+    currency: str = "EUR"
+    timezone: str = "UTC"
+
+    @property
+    def client_life_ms(self) -> int:
+        """How long after its last event a client is remembered, grace apart (semantics 25)."""
+        lookback = max(self.attribution.lookback_days, self.attribution.acquisition_lookback_days)
+        return max(CLIENT_LIFE_DAYS * DAY_MS, lookback * DAY_MS, self.sessions.campaign_timeout_ms)
+
+    def digest(self) -> str:
+        """A short name of these rules, for `rules_version`."""
+        return blake2b(msgspec.json.encode(self, order="sorted"), digest_size=6).hexdigest()
