@@ -82,6 +82,7 @@ class Task:
         self._gathered_records = 0
         self._gathered_since = 0.0
         self._taken: dict[str, int] = {}
+        self._landed_offsets: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._flight: asyncio.Task[None] | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -112,6 +113,10 @@ class Task:
         """Next offset of every input topic, everything taken so far counted."""
         return self._taken
 
+    def committed_offset(self, topic: str) -> int:
+        """Next offset of an input, as far as commits are through."""
+        return self._landed_offsets.get(topic, 0)
+
     @property
     def bench(self) -> Workbench:
         assert self._bench is not None
@@ -130,7 +135,7 @@ class Task:
         if self.phase is not Phase.RUNNING or chunk.epoch != self.epoch:
             return False
         if chunk.first != self._taken[chunk.topic]:
-            self._fail(ChainBroken(f"{chunk.topic}[{chunk.partition}] at {self._taken[chunk.topic]}, got {chunk.first}"))
+            self.fail(ChainBroken(f"{chunk.topic}[{chunk.partition}] at {self._taken[chunk.topic]}, got {chunk.first}"))
             return False
         self._taken[chunk.topic] = chunk.last
         if not self._gathered:
@@ -143,8 +148,12 @@ class Task:
     def at_end(self, topic: str, ended: bool) -> None:
         """Whether an input was read to its end, nothing of it being under way."""
         source = self.bench.source_of(topic)
-        if source is not None and self.phase is Phase.RUNNING:
+        if source is not None and self.phase is Phase.RUNNING and not any(c.topic == topic for c in self._gathered):
             self.bench.time.at_end(source, ended)
+
+    def backlog(self, topic: str) -> int:
+        """Records of an input taken and not yet committed."""
+        return sum(len(c.records) for c in self._gathered if c.topic == topic)
 
     def tick(self) -> None:
         """Called now and then while nothing is fed: the stream time may have gone on."""
@@ -170,7 +179,7 @@ class Task:
         except asyncio.CancelledError:
             raise
         except BaseException as exc:  # whatever it is, the task is broken
-            self._fail(exc)
+            self.fail(exc)
 
     async def _gather(self) -> None:
         settings = self._settings
@@ -211,7 +220,7 @@ class Task:
 
     def _flown(self, flight: asyncio.Task[None]) -> None:
         if not flight.cancelled() and (exc := flight.exception()) is not None:
-            self._fail(exc)
+            self.fail(exc)
 
     async def _commit(self, batch: Commit) -> None:
         assert self.writer is not None
@@ -228,6 +237,7 @@ class Task:
             deadline_s=self._settings.commit_deadline_s,
         )
         self.bench.landed()
+        self._landed_offsets = batch.offsets
         self.committing_since = None
         self.commits += 1
         self.failures = 0
@@ -255,7 +265,7 @@ class Task:
             keyed.hits = keyed.misses = 0
 
     # -- ends -----------------------------------------------------------------------------------------
-    def _fail(self, exc: BaseException) -> None:
+    def fail(self, exc: BaseException) -> None:
         """From here on nothing of this task may be committed."""
         if self.phase is not Phase.RUNNING:
             if self.phase is Phase.DRAINING:  # whoever closes deals with it; reopening here would leave a task unowned

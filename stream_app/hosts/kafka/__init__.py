@@ -1,0 +1,1 @@
+"""The engine on Apache Kafka, inside a Faust app."""

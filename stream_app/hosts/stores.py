@@ -1,0 +1,162 @@
+"""Stores: RocksDB on disk, or a sorted dictionary in memory."""
+
+from __future__ import annotations
+
+import shutil
+from bisect import bisect_left, insort
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import rocksdict
+from stream_app.engine.ports import Store, StoreDamaged
+
+T = TypeVar("T")
+
+
+class RocksStores:
+    """One RocksDB per task under `directory`; block cache and write buffers are shared, so that a worker's memory is
+    bounded by these two numbers and not by partitions × defaults."""
+
+    def __init__(self, directory: Path, block_cache_mb: int = 128, write_buffer_mb: int = 128) -> None:
+        self._directory = directory
+        self._cache = rocksdict.Cache(block_cache_mb << 20)
+        self._buffers = rocksdict.WriteBufferManager.new_write_buffer_manager_with_cache(
+            write_buffer_mb << 20, False, self._cache
+        )
+        self._write_buffer = write_buffer_mb << 20
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def open(self, partition: int) -> Store:
+        return RocksStore(self._path(partition), self._options())
+
+    def wipe(self, partition: int) -> None:
+        shutil.rmtree(self._path(partition), ignore_errors=True)
+
+    def _path(self, partition: int) -> Path:
+        return self._directory / str(partition)
+
+    def _options(self) -> rocksdict.Options:
+        options = rocksdict.Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_manager(self._buffers)
+        options.set_write_buffer_size(max(4 << 20, self._write_buffer // 4))
+        options.set_max_write_buffer_number(2)
+        options.set_max_background_jobs(2)
+        options.set_compression_type(rocksdict.DBCompressionType.lz4())
+        options.set_max_open_files(256)
+        options.set_keep_log_file_num(2)
+        table = rocksdict.BlockBasedOptions()
+        table.set_block_cache(self._cache)
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        table.set_bloom_filter(10, False)
+        table.set_block_size(8 << 10)
+        options.set_block_based_table_factory(table)
+        return options
+
+
+class RocksStore:
+    """A RocksDB instance. Writes reach the operating system before they return, so they survive the process."""
+
+    def __init__(self, path: Path, options: rocksdict.Options) -> None:
+        try:
+            self._db = rocksdict.Rdict(str(path), options)
+        except Exception as exc:  # the binding raises plain Exception
+            if "lock" in str(exc).lower() and "No locks available" not in str(exc) and "Resource temporarily" in str(exc):
+                raise BlockingIOError(
+                    f"{path} is in use by another process: every worker needs a state directory of its own "
+                    "(engine.state_directory)"
+                ) from exc
+            raise StoreDamaged(str(exc)) from exc
+        self.get: Callable[[bytes], bytes | None] = self._guarded(self._db.get)
+
+    def _guarded(self, read: Callable[[bytes], T]) -> Callable[[bytes], T]:
+        def get(key: bytes) -> T:
+            try:
+                return read(key)
+            except Exception as exc:
+                raise StoreDamaged(str(exc)) from exc
+
+        return get
+
+    def write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        batch = rocksdict.WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in rows:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        try:
+            self._db.write(batch)
+        except Exception as exc:
+            raise StoreDamaged(str(exc)) from exc
+
+    def scan(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
+        found: list[bytes] = []
+        try:
+            for key in self._db.keys(from_key=start):
+                if key >= stop or len(found) >= limit:
+                    break
+                found.append(key)
+        except Exception as exc:
+            raise StoreDamaged(str(exc)) from exc
+        return found
+
+    def size(self) -> int:
+        """Live files and memtables, estimated by RocksDB."""
+        names = ("rocksdb.live-sst-files-size", "rocksdb.cur-size-all-mem-tables")
+        return sum(int(self._db.property_int_value(name) or 0) for name in names)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+class MemoryStores:
+    """Stores that live as long as this object: for replay and tests."""
+
+    def __init__(self) -> None:
+        self._stores: dict[int, MemoryStore] = {}
+
+    def open(self, partition: int) -> Store:
+        return self._stores.setdefault(partition, MemoryStore())
+
+    def wipe(self, partition: int) -> None:
+        self._stores.pop(partition, None)
+
+
+class MemoryStore:
+    """A dictionary, with the keys of timers in order as well."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, bytes] = {}
+        self._timers: list[bytes] = []
+        self.get: Callable[[bytes], bytes | None] = self._rows.get
+
+    def write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        for key, value in rows:
+            timer = key[0] == _TIMER
+            if value is None:
+                if self._rows.pop(key, None) is not None and timer:
+                    del self._timers[bisect_left(self._timers, key)]
+            else:
+                if timer and key not in self._rows:
+                    insort(self._timers, key)
+                self._rows[key] = value
+
+    def scan(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
+        if start[0] == _TIMER:
+            at = bisect_left(self._timers, start)
+            keys: Sequence[bytes] = self._timers[at : at + limit]
+            return [k for k in keys if k < stop]
+        return sorted(k for k in self._rows if start <= k < stop)[:limit]
+
+    def size(self) -> int:
+        return sum(len(k) + len(v) for k, v in self._rows.items())
+
+    def close(self) -> None:
+        pass
+
+
+_TIMER = b"t"[0]
