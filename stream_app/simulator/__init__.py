@@ -1,0 +1,1 @@
+"""Believable traffic of an imaginary shop, from a seed: people, campaigns, conversions, bots and faults."""
