@@ -83,6 +83,7 @@ class Task:
         self._gathered_since = 0.0
         self._taken: dict[str, int] = {}
         self._landed_offsets: dict[str, int] = {}
+        self._busy = False
         self._wake = asyncio.Event()
         self._flight: asyncio.Task[None] | None = None
         self._runner: asyncio.Task[None] | None = None
@@ -151,6 +152,11 @@ class Task:
         if source is not None and self.phase is Phase.RUNNING and not any(c.topic == topic for c in self._gathered):
             self.bench.time.at_end(source, ended)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing gathered, nothing being worked on, nothing on its way."""
+        return not self._gathered and not self._busy and self._flight is None and not self._wake.is_set()
+
     def backlog(self, topic: str) -> int:
         """Records of an input taken and not yet committed."""
         return sum(len(c.records) for c in self._gathered if c.topic == topic)
@@ -167,12 +173,13 @@ class Task:
         try:
             while True:
                 await self._wake.wait()
+                self._busy = True
                 self._wake.clear()
                 if self._gathered:
                     await self._gather()
-                more = await self._work()
-                if more:
+                if await self._work():
                     self._wake.set()
+                self._busy = False
                 if self.phase is not Phase.RUNNING and not self._gathered:
                     await self._landed()
                     return
@@ -221,6 +228,8 @@ class Task:
     def _flown(self, flight: asyncio.Task[None]) -> None:
         if not flight.cancelled() and (exc := flight.exception()) is not None:
             self.fail(exc)
+        elif self._flight is flight:
+            self._flight = None
 
     async def _commit(self, batch: Commit) -> None:
         assert self.writer is not None
