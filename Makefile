@@ -68,9 +68,11 @@ broker: $(STAMP) ## A broker of your own in the foreground; Ctrl-C ends it
 .PHONY: lock
 lock: ## Renew the lock files from pyproject.toml
 	@test -x .cache/uv-$(UV_VERSION)/bin/uv || { $(PYTHON) -m venv .cache/uv-$(UV_VERSION) && .cache/uv-$(UV_VERSION)/bin/pip install --quiet uv==$(UV_VERSION); }
-	@compile() { .cache/uv-$(UV_VERSION)/bin/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	@compile() { .cache/uv-$(UV_VERSION)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' "$$@"; }; \
-	compile $(ARGS) -o requirements.lock && compile --group dev -c requirements.lock $(ARGS) -o requirements-dev.lock
+	compile pyproject.toml $(ARGS) -o requirements.lock; \
+	compile pyproject.toml --group dev -c requirements.lock $(ARGS) -o requirements-dev.lock; \
+	compile --group build -c requirements-dev.lock $(ARGS) -o requirements-build.lock
 
 .PHONY: clean
 clean: ## Remove everything that was made, but not the downloaded broker
