@@ -72,7 +72,9 @@ class ChangelogReader(Protocol):
     async def bounds(self, partition: int) -> tuple[int, int]:
         """(first offset still there, position of the read_committed end)."""
 
-    def read(self, starts: Mapping[int, int], ends: Mapping[int, int]) -> AsyncIterator[tuple[int, Sequence[Record], int]]:
+    def read(
+        self, starts: Mapping[int, int], ends: Mapping[int, int]
+    ) -> AsyncIterator[tuple[int, Sequence[Record], int]]:
         """(partition, records, position after them) until every partition's position has reached its end.
 
         Control records mean that the last offset may never arrive as a record: the position says when it is over,
@@ -85,10 +87,14 @@ class Log(Protocol):
 
     async def open_writer(self, partition: int) -> Writer: ...
 
-    async def committed(self, topics: Sequence[str], partitions: Sequence[int]) -> Mapping[int, Mapping[str, Committed | None]]:
+    async def committed(
+        self, topics: Sequence[str], partitions: Sequence[int]
+    ) -> Mapping[int, Mapping[str, Committed | None]]:
         """Committed offsets of the group for each partition and topic; None where there is none. Never a partial answer."""
 
-    async def input_bounds(self, topics: Sequence[str], partitions: Sequence[int]) -> Mapping[int, Mapping[str, tuple[int, int]]]:
+    async def input_bounds(
+        self, topics: Sequence[str], partitions: Sequence[int]
+    ) -> Mapping[int, Mapping[str, tuple[int, int]]]:
         """(first offset, end offset) of each input."""
 
     def changelog_reader(self, partitions: Sequence[int]) -> AbstractAsyncContextManager[ChangelogReader]: ...

@@ -208,7 +208,9 @@ class Restorer:
             first, expected = records[0], self._expect
             self._expect = None
             if first.offset == expected.offset and not expected.matches(first.key, first.value):
-                log.warning("task %d: the changelog is not the one this store was made from; rebuilding", self.partition)
+                log.warning(
+                    "task %d: the changelog is not the one this store was made from; rebuilding", self.partition
+                )
                 return False
         rows: list[tuple[bytes, bytes | None]] = []
         for record in records:
@@ -281,21 +283,33 @@ async def _settle(
             "back, or reprocess from the beginning: stop all workers, delete the group and the changelog topic, create it anew."
         )
     if not offsets:
-        log.warning("task %d: the group's offsets are gone (expired?); going on from the changelog's: %s", task.partition, found.offsets)
+        log.warning(
+            "task %d: the group's offsets are gone (expired?); going on from the changelog's: %s",
+            task.partition,
+            found.offsets,
+        )
     store = task.store
     assert store is not None
     missing = [topic for topic in bounds if topic not in found.offsets]
     empty = restorer.found_nothing
     if missing or not offsets or empty:
-        meta = _new_meta(found.seq, {**{t: bounds[t][0] for t in missing}, **found.offsets}, topology, found, fresh=empty)
+        meta = _new_meta(
+            found.seq, {**{t: bounds[t][0] for t in missing}, **found.offsets}, topology, found, fresh=empty
+        )
         rows = _all_rows(store) if empty else []
         if empty:
-            log.warning("task %d: the changelog is empty, the store is whole: writing it back (%d rows)", task.partition, len(rows))
+            log.warning(
+                "task %d: the changelog is empty, the store is whole: writing it back (%d rows)",
+                task.partition,
+                len(rows),
+            )
         return await _write(task, meta, rows, topology, world)
     return found
 
 
-def _new_meta(seq: int, offsets: dict[str, int], topology: Topology, old: Meta | None = None, *, fresh: bool = True) -> Meta:
+def _new_meta(
+    seq: int, offsets: dict[str, int], topology: Topology, old: Meta | None = None, *, fresh: bool = True
+) -> Meta:
     return Meta(
         seq=seq + 1,
         offsets=offsets,
@@ -341,7 +355,11 @@ def _check_bounds(partition: int, meta: Meta, bounds: Mapping[str, tuple[int, in
             continue
         begin, end = bounds[topic]
         if not begin <= offset <= end:
-            what = "were deleted (retention?) before they were processed" if offset < begin else "do not exist: was the topic made anew?"
+            what = (
+                "were deleted (retention?) before they were processed"
+                if offset < begin
+                else "do not exist: was the topic made anew?"
+            )
             raise CannotOpen(
                 f"task {partition} stands at offset {offset} of {topic}, which holds {begin} to {end}: records {what} Nothing is "
                 "skipped silently. To go on from what is there, stop all workers and delete the consumer group and the "

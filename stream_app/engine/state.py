@@ -90,8 +90,7 @@ class Timers:
 
     def put(self, due: int, tag: bytes, key: bytes) -> None:
         self._current[timer_key(due, tag, key)] = b""
-        if due < self._next:
-            self._next = due
+        self._next = min(self._next, due)
 
     def remove(self, row: bytes) -> None:
         self._current[row] = None
@@ -213,7 +212,11 @@ class KeyedStates:
     def committed(self, key: bytes) -> object | None:
         """The state as committed, decoded afresh: for queries. Shares nothing with what is being changed."""
         raw = self._store.get(head_key(self.tag, key))
-        return None if raw is None else self.processor.load(key, raw[0], raw[HEADER_SIZE:], _Committed(self._store, self.tag))
+        return (
+            None
+            if raw is None
+            else self.processor.load(key, raw[0], raw[HEADER_SIZE:], _Committed(self._store, self.tag))
+        )
 
     def wake(self, row: bytes, due: int, key: bytes, context: Context[object]) -> bool:
         """Handles a timer row that has come up. True if the processor was woken."""

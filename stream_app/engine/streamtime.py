@@ -25,8 +25,7 @@ class StreamTime:
 
     def took(self, source: str, newest: int) -> None:
         """Records up to timestamp `newest` were taken from an input."""
-        if newest > self.newest[source]:
-            self.newest[source] = newest
+        self.newest[source] = max(self.newest[source], newest)
 
     def at_end(self, source: str, ended: bool) -> None:
         """Whether an input was read to its end when last looked at."""
@@ -56,5 +55,4 @@ class StreamTime:
         return max(0, self.newest[source] - min(behind)) if behind else 0
 
     def _grow(self, value: int) -> None:
-        if value > self.value:
-            self.value = value
+        self.value = max(self.value, value)

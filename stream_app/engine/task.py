@@ -99,7 +99,9 @@ class Task:
         overlay, timers = Overlay(store), Timers(store)
         capacity = self._settings.cache_entries
         states = {p.name: KeyedStates(p, store, overlay, timers, capacity) for p in self.topology.processors}
-        self._bench = Workbench(self.topology, self.partition, states, overlay, timers, meta, self._settings.max_record_bytes)
+        self._bench = Workbench(
+            self.topology, self.partition, states, overlay, timers, meta, self._settings.max_record_bytes
+        )
         self._taken = dict(meta.offsets)
 
     def run(self, epoch: int) -> None:

@@ -149,7 +149,9 @@ class Tasks:
         await asyncio.gather(*(self._close(t, drain=False) for t in tasks))
         while True:
             if fenced:  # perhaps another owner, perhaps only a transaction timeout: the group knows
-                log.info("tasks %s were fenced: waiting for the group to confirm this member", [t.partition for t in tasks])
+                log.info(
+                    "tasks %s were fenced: waiting for the group to confirm this member", [t.partition for t in tasks]
+                )
                 await self._intake.still_member()
             failures = max(t.failures for t in tasks)
             await asyncio.sleep(min(0.05 * 2**failures, 5))

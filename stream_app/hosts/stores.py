@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from bisect import bisect_left, insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import rocksdict
+
 from stream_app.engine.ports import Store, StoreDamaged
 
 T = TypeVar("T")
@@ -63,7 +64,11 @@ class RocksStore:
         try:
             self._db = rocksdict.Rdict(str(path), options)
         except Exception as exc:  # the binding raises plain Exception
-            if "lock" in str(exc).lower() and "No locks available" not in str(exc) and "Resource temporarily" in str(exc):
+            if (
+                "lock" in str(exc).lower()
+                and "No locks available" not in str(exc)
+                and "Resource temporarily" in str(exc)
+            ):
                 raise BlockingIOError(
                     f"{path} is in use by another process: every worker needs a state directory of its own "
                     "(engine.state_directory)"
@@ -96,7 +101,8 @@ class RocksStore:
     def scan(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
         found: list[bytes] = []
         try:
-            for key in self._db.keys(from_key=start):
+            keys = cast("Iterator[bytes]", iter(self._db.keys(from_key=start)))  # raw mode: bytes only
+            for key in keys:
                 if key >= stop or len(found) >= limit:
                     break
                 found.append(key)

@@ -76,7 +76,7 @@ class KafkaIntake:
         if self._consumer is not None:
             try:
                 await asyncio.wait_for(self._consumer.stop(), 5)
-            except Exception as exc:  # leaving late costs the others a session timeout, nothing more
+            except Exception as exc:  # noqa: BLE001  # leaving late costs the others a session timeout, nothing more
                 log.info("leaving the group: %r", exc)
 
     @property
@@ -128,7 +128,7 @@ class KafkaIntake:
     # -- the loop -------------------------------------------------------------------------------------
     async def poll_forever(self) -> None:
         tick_due = 0.0
-        while not self._stopping:
+        while not self._stopping:  # a poll loop
             self.polled_at = now = time.monotonic()
             if now >= tick_due:
                 tick_due = now + _TICK_S
@@ -209,7 +209,7 @@ class KafkaIntake:
             task.tick()
 
     def _bad_position(self, exc: KafkaError) -> None:
-        """aiokafka looks for a position as soon as a partition is assigned, paused or not: only news for open tasks."""
+        """The client looks for a position as soon as a partition is assigned, paused or not: only news for open tasks."""
         bad = exc.args[0] if exc.args else ()
         for tp in [bad] if isinstance(bad, TopicPartition) else list(bad):
             task = self.tasks.tasks.get(tp.partition) if tp.partition in self._ready else None

@@ -122,7 +122,7 @@ async def _stop(client: Any) -> None:
     """Ends an aiokafka client within a deadline. Cancellation passes through."""
     try:
         await asyncio.wait_for(client.stop(), 3)
-    except Exception as exc:  # whatever it is, nobody waits for this client any more
+    except Exception as exc:  # noqa: BLE001  # whatever it is, nobody waits for this client any more
         log.info("stopping %s: %r", type(client).__name__, exc)
 
 
@@ -180,9 +180,7 @@ class KafkaLog:
                 log.info("committed offsets: %r", exc)
             else:
                 if all(tp in got for tp in wanted):
-                    return {
-                        p: {t: _committed(got[TopicPartition(t, p)]) for t in topics} for p in partitions
-                    }
+                    return {p: {t: _committed(got[TopicPartition(t, p)]) for t in topics} for p in partitions}
             await asyncio.sleep(min(0.05 * (attempt + 1), 0.5))
         raise OffsetsUnknown(f"the coordinator of group {self._app_id} gave no complete answer")
 

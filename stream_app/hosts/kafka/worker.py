@@ -16,7 +16,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import faust
 from faust.app.base import BootStrategy
@@ -35,6 +35,8 @@ from stream_app.hosts.kafka.log import KafkaLog
 from stream_app.hosts.stores import RocksStores
 
 log = logging.getLogger(__name__)
+
+NotReadyReason = Literal["ok", "rebalancing", "recovering", "failing", "hung_transaction", "stalled"]
 
 EXIT_FAILED = 70
 """The worker cannot go on; its supervisor may start it anew."""
@@ -157,7 +159,7 @@ class KafkaWorker:
         await self.intake.stop()
         try:
             await self.log.close()
-        except Exception as exc:  # nobody needs these clients any more
+        except Exception as exc:  # noqa: BLE001  # nobody needs these clients any more
             log.info("closing clients: %r", exc)
         if self._stop_serving:
             await self._stop_serving()
@@ -180,7 +182,7 @@ class KafkaWorker:
                 try:
                     await self.log.delete_before(topic, offsets)
                     deleted.update(offsets)
-                except Exception as exc:  # they stay a little longer; the topic's retention is unlimited on purpose
+                except Exception as exc:  # noqa: BLE001  # they stay a little longer; the topic's retention is unlimited on purpose
                     log.info("deleting processed repartition records: %r", exc)
 
     def die(self, exc: BaseException) -> None:
@@ -201,25 +203,37 @@ class KafkaWorker:
                 os._exit(EXIT_FAILED)
 
     # -- what health tells ----------------------------------------------------------------------------
-    def not_ready(self) -> str:
-        """Why this worker isn't ready; empty if it is."""
+    def not_ready(self) -> tuple[NotReadyReason, str]:
+        """("ok", "") if this worker processes all that it is assigned; else why not, with a detail for people."""
         if not self.intake.assigned:
-            return "rebalancing: waiting for partitions"
+            return "rebalancing", "waiting for the group to assign partitions"
         phases = self.tasks.states()
+        failed = [p for p, phase in phases.items() if phase is Phase.FAILED]
+        if failed:
+            return "failing", f"tasks {failed} failed and are being opened again"
         opening = [p for p, phase in phases.items() if phase is not Phase.RUNNING]
         if opening:
-            return f"recovering: tasks {opening} of {sorted(phases)} are not running yet"
+            return "recovering", f"tasks {opening} of {sorted(phases)} are not running yet"
+        if self.hung_commit_s() > _HUNG_COMMIT_S:
+            return (
+                "hung_transaction",
+                f"a commit has taken {self.hung_commit_s():.0f} s so far; readers of its topics wait",
+            )
+        if self.stalled_s() > _HUNG_COMMIT_S:
+            return "stalled", f"the intake has not polled for {self.stalled_s():.0f} s"
+        return "ok", ""
+
+    def stalled_s(self) -> float:
+        """How long ago the poll loop last went round, once longer than a tick."""
+        still = time.monotonic() - self.intake.polled_at
+        return still if still > 1 else 0.0
+
+    def hung_commit_s(self) -> float:
+        """Age of the oldest commit in flight."""
         now = time.monotonic()
-        hung = [
-            p
-            for p, t in self.tasks.tasks.items()
-            if t.committing_since is not None and now - t.committing_since > _HUNG_COMMIT_S
-        ]
-        if hung:
-            return f"hung transaction: tasks {hung} have waited over {_HUNG_COMMIT_S:g} s for a commit"
-        if now - self.intake.polled_at > _HUNG_COMMIT_S:
-            return "stalled: the intake has not polled for a while"
-        return ""
+        return max(
+            (now - t.committing_since for t in self.tasks.tasks.values() if t.committing_since is not None), default=0.0
+        )
 
     def owner_of(self, partition: int) -> str | None:
         """URL of the worker that owns a task, as the assignor has told everyone."""
@@ -269,7 +283,7 @@ def _service(worker: KafkaWorker) -> type[Service]:
                 await worker.intake.poll_forever()
             except asyncio.CancelledError:
                 raise
-            except BaseException as exc:
+            except BaseException as exc:  # noqa: BLE001  # whatever it is, the worker ends
                 worker.die(exc)
 
         @Service.task  # type: ignore[untyped-decorator]

@@ -162,5 +162,3 @@ class LocalHost:
 
     def _die(self, exc: BaseException) -> None:
         self.failed = exc
-
-

@@ -1,0 +1,271 @@
+"""The whole pipeline over files, with no broker: the same tasks as the worker, on the in-memory log."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import heapq
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from stream_app.app.topology import build_topology
+from stream_app.engine.task import TaskSettings
+from stream_app.hosts.local.host import LocalHost, ManualClock
+from stream_app.hosts.local.log import LocalLog
+from stream_app.hosts.stores import MemoryStores, RocksStores
+from stream_app.metrics import WorkerStats
+from stream_app.settings import Settings
+from stream_app.topics import ATTRIBUTED_CONVERSIONS, ATTRIBUTED_SESSIONS, DEAD_LETTERS, INPUTS, KEYS, LIVE
+
+_CHUNK = 20_000
+_MS_MAX = 253_402_300_799_999
+
+
+class ReplayRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What `stream-app replay` was asked for. Files are `.jsonl` or `.jsonl.gz`, a record's value a line."""
+
+    out: Path
+    clicks: Path | None = None
+    conversions: Path | None = None
+    lead_updates: Path | None = None
+    costs: Path | None = None
+    referral_events: Path | None = None
+    all_revisions: bool = False
+    shuffle: int | None = None
+    """Seed of an arrival order disturbed within grace."""
+    until_ms: int | None = None
+    """Stream time goes on to this moment at the end."""
+    state_directory: Path | None = None
+    """Keeps states on disk instead of in memory, for histories that don't fit."""
+
+
+class ReplayReport(msgspec.Struct, frozen=True):
+    """What a replay did."""
+
+    records: int
+    outputs: dict[str, int]
+    """Records written per output topic."""
+    dead_letters: int
+    seconds: float
+
+
+class Line(msgspec.Struct, order=True, gc=False):
+    """One input record with the place it has in the merged order (semantics 21)."""
+
+    arrives: int
+    ts: int
+    topic: int
+    number: int
+    value: bytes
+    occurred: int = 0
+
+
+def run_replay(
+    settings: Settings, request: ReplayRequest, progress: Callable[[int], None] = lambda _: None
+) -> ReplayReport:
+    """Replays files; writes one `.jsonl` per output topic to `request.out`, last revisions only, sorted by id.
+
+    Raises OSError for files that cannot be read or written. `progress` hears how many records are done.
+    """
+    return asyncio.run(_replay(settings, request, progress))
+
+
+async def _replay(settings: Settings, request: ReplayRequest, progress: Callable[[int], None]) -> ReplayReport:
+    began = time.monotonic()
+    topology = build_topology(settings, partitions=1)
+    clock = ManualClock()
+    log = LocalLog(1, clock)
+    stores = RocksStores(request.state_directory) if request.state_directory else MemoryStores()
+    stats = WorkerStats()
+    host = LocalHost(
+        topology,
+        log,
+        stores,
+        clock,
+        stats,
+        task_settings=TaskSettings(commit_interval_ms=1, cache_entries=200_000),
+        max_failures=1,
+    )
+    inputs = {name: topology.topics[name] for name in INPUTS if name in LIVE}
+    sink = Sink(request.all_revisions)
+    await host.start()
+    done, last = 0, 0
+    lines = _arrivals(settings, request, list(inputs))
+    names = list(INPUTS)
+    while chunk := _take(lines, _CHUNK):
+        for line in chunk:
+            name = names[line.topic]
+            log.topic(inputs[name])[0].append(line.ts, _key(name, line.value), line.value)
+            last = max(last, line.ts)
+        log.changed.set()
+        await host.settled()
+        _drain(host, sink, topology.topics)
+        done += len(chunk)
+        progress(done)
+    grace = settings.sessions.grace_minutes * 60_000
+    end = max(last + grace + settings.sessions.timeout_minutes * 60_000, request.until_ms or 0)
+    while clock.now_ms < end - last:  # in one go; timers may bring more timers
+        clock.advance(end - last - clock.now_ms)
+        host.tick()
+        await host.settled()
+        _drain(host, sink, topology.topics)
+    await host.stop()
+    outputs = sink.write(request.out)
+    return ReplayReport(done, outputs, outputs.get(DEAD_LETTERS, 0), time.monotonic() - began)
+
+
+# -- inputs -----------------------------------------------------------------------------------------------
+
+
+def _arrivals(settings: Settings, request: ReplayRequest, live: list[str]) -> Iterator[Line]:
+    """All lines in the order in which they arrive."""
+    files = {
+        "clicks": request.clicks,
+        "conversions": request.conversions,
+        "lead-updates": request.lead_updates,
+        "costs": request.costs,
+        "referral-events": request.referral_events,
+    }
+    grace = settings.sessions.grace_minutes * 60_000
+    disturb = random.Random(request.shuffle) if request.shuffle is not None else None
+    streams = [
+        sorted(_lines(path, number, disturb, grace))
+        for number, name in enumerate(INPUTS)
+        if (path := files[name]) is not None and name in live
+    ]
+    return heapq.merge(*streams)
+
+
+def _lines(path: Path, topic: int, disturb: random.Random | None, grace: int) -> Iterator[Line]:
+    with ExitStack() as stack:
+        file: IO[bytes] = stack.enter_context(gzip.open(path) if path.suffix == ".gz" else path.open("rb"))  # type: ignore[arg-type]
+        previous = 0
+        for number, raw in enumerate(file):
+            value = raw.rstrip(b"\r\n")
+            if not value:
+                continue
+            occurred, received = _times(value)
+            ts = received if received is not None else occurred if occurred is not None else previous
+            previous = ts
+            arrives = ts
+            if disturb is not None and occurred is not None:
+                # Within grace: nothing later than occurred + grace has arrived before it.
+                arrives = max(ts, disturb.randint(min(ts, occurred + grace), max(ts, occurred + grace)))
+            yield Line(arrives, ts, topic, number, value, occurred or 0)
+
+
+def _times(value: bytes) -> tuple[int | None, int | None]:
+    """(occurred_at, received_at) in ms, each None if absent or unusable: the record itself is judged by the decoder."""
+    try:
+        record = json.loads(value)
+    except (ValueError, RecursionError):
+        return None, None
+    if not isinstance(record, dict):
+        return None, None
+    return _ms(record.get("occurred_at")), _ms(record.get("received_at"))
+
+
+def _ms(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value if 0 <= value <= _MS_MAX else None
+    if isinstance(value, str):
+        try:
+            from datetime import datetime
+
+            moment = msgspec.convert(value, datetime)
+        except msgspec.ValidationError:
+            return None
+        return int(moment.timestamp() * 1000) if moment.tzinfo else None
+    return None
+
+
+def _key(topic: str, value: bytes) -> bytes | None:
+    """The record's key is the id named in the contract."""
+    try:
+        key = json.loads(value).get(KEYS[topic])
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else None
+
+
+def _take(lines: Iterator[Line], n: int) -> list[Line]:
+    return [line for _, line in zip(range(n), lines, strict=False)]
+
+
+# -- outputs ----------------------------------------------------------------------------------------------
+
+
+class Sink:
+    """Output records, the last of each id (or all), and dead letters."""
+
+    def __init__(self, all_revisions: bool) -> None:
+        self._all = all_revisions
+        self._records: dict[str, dict[str, list[bytes]]] = {ATTRIBUTED_SESSIONS: {}, ATTRIBUTED_CONVERSIONS: {}}
+        self._dead: list[bytes] = []
+
+    def put(self, topic: str, value: bytes) -> None:
+        """An output record."""
+        name = _decode_id(value).id
+        by_id = self._records.setdefault(topic, {})
+        if self._all:
+            by_id.setdefault(name, []).append(value)
+        else:
+            by_id[name] = [value]
+
+    def dead(self, headers: Mapping[str, bytes], value: bytes) -> None:
+        """A dead letter."""
+        self._dead.append(
+            json.dumps(
+                {
+                    "reason": headers["dlq.reason"].decode(),
+                    "detail": headers["dlq.detail"].decode(),
+                    "topic": headers["dlq.topic"].decode(),
+                    "value": value.decode("utf-8", "backslashreplace"),
+                },
+                ensure_ascii=False,
+            ).encode("utf-8", "backslashreplace")
+        )
+
+    def write(self, directory: Path) -> dict[str, int]:
+        """Writes the files; how many records each has."""
+        directory.mkdir(parents=True, exist_ok=True)
+        written = {}
+        for topic, by_id in self._records.items():
+            lines = [value for name in sorted(by_id) for value in by_id[name]]
+            (directory / f"{topic}.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+            written[topic] = len(lines)
+        (directory / f"{DEAD_LETTERS}.jsonl").write_bytes(b"".join(line + b"\n" for line in self._dead))
+        written[DEAD_LETTERS] = len(self._dead)
+        return written
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+_decode_id = msgspec.json.Decoder(_Id).decode
+
+
+def _drain(host: LocalHost, sink: Sink, topics: Mapping[str, str]) -> None:
+    """Moves outputs into the sink and lets go of what was read."""
+    for logical in (ATTRIBUTED_SESSIONS, ATTRIBUTED_CONVERSIONS, DEAD_LETTERS):
+        partition = host.log.topic(topics[logical])[0]
+        records, end = partition.read(partition.begin)
+        for record in records:
+            if logical == DEAD_LETTERS:
+                sink.dead(dict(record.headers), record.value or b"")
+            elif record.value is not None:
+                sink.put(logical, record.value)
+        partition.delete_before(end)
+    for topic in host.topology.input_topics:
+        partition = host.log.topic(topic)[0]
+        partition.delete_before(partition.end)
+    changelog: Any = host.log.topic(host.topology.changelog)[0]
+    changelog.delete_before(changelog.end)

@@ -1,0 +1,89 @@
+"""Which processors run over which topics, from the settings."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import msgspec
+
+from stream_app import reference
+from stream_app.domain.bots import BotDetector
+from stream_app.domain.rules import JourneyRules
+from stream_app.domain.sources import SourceResolver, SourceRules
+from stream_app.engine.processor import AnyProcessor
+from stream_app.engine.topology import Topology
+from stream_app.processors.journeys import JourneysProcessor
+from stream_app.settings import Settings
+from stream_app.topics import CHANGELOG, DEAD_LETTERS, LOGICAL, REPARTITION, Catalogue
+
+
+def build_topology(settings: Settings, *, partitions: int | None = None) -> Topology:
+    """Every processor of this release over its topics. `partitions` overrides the setting (replay uses one)."""
+    catalogue = Catalogue.of(settings)
+    return Topology(
+        processors=[cast("AnyProcessor", journeys(settings))],
+        topics={logical: catalogue.name(logical) for logical in LOGICAL},
+        repartition=catalogue.name(REPARTITION),
+        changelog=catalogue.name(CHANGELOG),
+        dead_letters=catalogue.name(DEAD_LETTERS),
+        partitions=partitions or settings.kafka.partitions,
+    )
+
+
+def journeys(settings: Settings) -> JourneysProcessor:
+    """The journeys processor under these settings."""
+    tables = reference.load()
+    return JourneysProcessor(
+        journey_rules(settings), SourceResolver(source_rules(settings), tables), BotDetector(tables.ai_crawlers)
+    )
+
+
+def source_rules(settings: Settings) -> SourceRules:
+    """What the settings say about sources."""
+    numbers = {**settings.phone_numbers, **settings.email_addresses}
+    return msgspec.convert(
+        {
+            "own_domains": settings.site.own_domains,
+            "profile": settings.sources.profile,
+            "auto_tag_wins": settings.sources.auto_tag_wins,
+            "excluded_referrers": settings.sources.excluded_referrers,
+            "rules": [_without_none(msgspec.to_builtins(rule)) for rule in settings.sources.rules],
+            "phone_numbers": {
+                number: {k: v for k, v in msgspec.structs.asdict(source).items() if v}
+                for number, source in numbers.items()
+            },
+            "referral_parameters": sorted({p for program in settings.programs for p in program.link_parameters}),
+        },
+        SourceRules,
+    )
+
+
+def _without_none(value: object) -> object:
+    """Optional keys that were not given are left out."""
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(v) for v in value]
+    return value
+
+
+def journey_rules(settings: Settings) -> JourneyRules:
+    """What the settings say about sessions, attribution and goals."""
+    sessions, attribution = settings.sessions, settings.attribution
+    return msgspec.convert(
+        {
+            "sessions": msgspec.structs.asdict(sessions),
+            "attribution": {
+                "lookback_days": attribution.lookback_days,
+                "count_direct": attribution.count_direct,
+                "path_transform": attribution.path_transform,
+            },
+            "goals": [
+                {"name": g.name, "kind": g.kind, "acquisition": g.acquisition, "offline": g.offline}
+                for g in settings.goals
+            ],
+            "currency": settings.site.currency,
+            "timezone": settings.site.timezone,
+        },
+        JourneyRules,
+    )
