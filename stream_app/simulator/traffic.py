@@ -61,7 +61,9 @@ class Traffic:
     def _mean_events(self) -> float:
         """Events of a mean visit, by trying: what the rate of visits must be for the rate of events."""
         planner = Planner(random.Random(self.seed), self.config.behaviour, b"t")
-        return sum(len(planner.visit(Person(self.seed, i), i % 2 == 1).steps) for i in range(2000)) / 2000
+        new = self.config.newcomers * 100
+        visits = (planner.visit(Person(self.seed, i), i % 100 >= new) for i in range(10_000))
+        return sum(len(visit.steps) for visit in visits) / 10_000
 
     def __iter__(self) -> Iterator[Record]:
         queue = self._queue

@@ -43,10 +43,10 @@ def test_without_faults_every_event_comes_once_and_in_time(seed: int) -> None:
 
 
 def test_duplicates_are_byte_for_byte_the_same(seed: int) -> None:
-    records = make(seed, 20_000, "none,duplicates=0.05")
+    records = make(seed, 40_000, "none,duplicates=0.05")
     times = Counter(record.value for record in records)
     assert set(times.values()) == {1, 2}
-    assert sum(n == 2 for n in times.values()) == pytest.approx(1_000, rel=0.3)
+    assert 1_000 < sum(n == 2 for n in times.values()) < 2_200  # those of the last 30 s are still under way
 
 
 def test_late_records_stay_within_grace_and_too_late_ones_do_not(seed: int) -> None:

@@ -58,9 +58,9 @@ def test_every_record_lies_on_the_canonical_partition_of_its_client(seed: int) -
 
 def test_the_rate_of_event_time_is_the_one_asked_for(seed: int) -> None:
     """Once visits that began at the start have ended, after some minutes."""
-    records = make(seed, 60_000, rate=100.0)
-    later = [record for record in records if START + 200_000 < record.ts <= START + 500_000]
-    assert len(later) == pytest.approx(30_000, rel=0.1)
+    records = make(seed, 60_000, rate=40.0)
+    later = [record for record in records if START + 600_000 < record.ts <= START + 1_200_000]
+    assert len(later) == pytest.approx(24_000, rel=0.12)
 
 
 def test_an_event_has_about_350_bytes(seed: int) -> None:
@@ -94,7 +94,7 @@ def test_people_come_back_use_two_devices_and_log_in(seed: int) -> None:
 def test_orders_are_unique_and_refunds_follow_their_order(seed: int) -> None:
     bought: dict[str, float] = {}
     refunds = 0
-    for value in values(make(seed, 150_000, rate=500.0, faults=NO_FAULTS)):
+    for value in values(make(seed, 150_000, rate=75.0, faults=NO_FAULTS)):
         if value.get("goal") != "purchase":
             continue
         if value.get("kind") == "refund":
