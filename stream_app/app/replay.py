@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, cast
 
 import msgspec
 
@@ -145,7 +145,8 @@ def _arrivals(settings: Settings, request: ReplayRequest, live: list[str]) -> It
 
 def _lines(path: Path, topic: int, disturb: random.Random | None, grace: int) -> Iterator[Line]:
     with ExitStack() as stack:
-        file: IO[bytes] = stack.enter_context(gzip.open(path) if path.suffix == ".gz" else path.open("rb"))  # type: ignore[arg-type]
+        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")  # noqa: SIM115  # the stack closes it
+        file = cast("IO[bytes]", stack.enter_context(opened))
         previous = 0
         for number, raw in enumerate(file):
             value = raw.rstrip(b"\r\n")
@@ -267,5 +268,5 @@ def _drain(host: LocalHost, sink: Sink, topics: Mapping[str, str]) -> None:
     for topic in host.topology.input_topics:
         partition = host.log.topic(topic)[0]
         partition.delete_before(partition.end)
-    changelog: Any = host.log.topic(host.topology.changelog)[0]
+    changelog = host.log.topic(host.topology.changelog)[0]
     changelog.delete_before(changelog.end)

@@ -14,7 +14,7 @@ _MASK = 0xFFFFFFFF
 
 
 def murmur2(data: bytes) -> int:
-    """MurmurHash2 as in Kafka's Java client (32 bits, unsigned). Source: Austin Appleby's MurmurHash2, seed 0x9747b28c."""
+    """MurmurHash2 as in Kafka's Java client (32 bits, unsigned); source: Austin Appleby, seed 0x9747b28c."""
     length = len(data)
     h = _SEED ^ length
     words = length >> 2

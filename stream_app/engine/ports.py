@@ -39,7 +39,7 @@ class Committed(NamedTuple):
 
 
 class Fenced(Exception):
-    """Another producer with this task's transactional id has started, or the transaction timed out (both look the same)."""
+    """Another producer with this task's id has started, or the transaction timed out (both look the same)."""
 
 
 class StoreDamaged(Exception):
@@ -55,7 +55,7 @@ class Writer(Protocol):
         """Hands the records over, in order; `flush` tells whether they arrived."""
 
     async def flush(self) -> Mapping[tuple[str, int], int]:
-        """Waits for every delivery; the offset of the last record sent to each (topic, partition). Raises if any failed."""
+        """Waits for every delivery and raises if one failed; the last offset sent to each (topic, partition)."""
 
     async def send_offsets(self, offsets: Mapping[str, int], metadata: str) -> None:
         """Adds the input offsets of this task (topic → next offset) to the transaction."""
@@ -90,7 +90,7 @@ class Log(Protocol):
     async def committed(
         self, topics: Sequence[str], partitions: Sequence[int]
     ) -> Mapping[int, Mapping[str, Committed | None]]:
-        """Committed offsets of the group for each partition and topic; None where there is none. Never a partial answer."""
+        """Committed offsets of the group by partition and topic; None where there is none. Never a partial answer."""
 
     async def input_bounds(
         self, topics: Sequence[str], partitions: Sequence[int]
@@ -141,6 +141,8 @@ class Stores(Protocol):
 
 
 class Clock(Protocol):
+    """Time in epoch ms (wall) and for durations (monotonic, from no point in particular)."""
+
     def monotonic_ms(self) -> int: ...
 
     def wall_ms(self) -> int: ...

@@ -41,11 +41,13 @@ _ROWS_PER_SEED = 20_000
 
 
 class CannotOpen(Exception):
-    """A task cannot be opened and opening it again would not help: an operator must decide. The text says what to do."""
+    """A task cannot be opened, and trying again would not help: an operator must decide. The text says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoverySettings:
+    """How stores are brought up to date."""
+
     max_idle_ms: int = 7 * 24 * 3_600_000 // 2
     """A store not written to for longer may have missed tombstones that compaction has dropped since: half of the
     changelog's `delete.retention.ms`."""
@@ -264,7 +266,8 @@ async def _settle(
     if found is not None and found.partitions != topology.partitions:
         raise CannotOpen(
             f"the state of task {task.partition} was made with {found.partitions} partitions, the inputs have "
-            f"{topology.partitions}. The partition count of an app id is fixed for its life: use a new app id and reprocess."
+            f"{topology.partitions}. The partition count of an app id is fixed for its life: use a new app id and "
+            "reprocess."
         )
     if found is None and not offsets:  # never ran: from the earliest, committed at once
         begins = {topic: begin for topic, (begin, _) in bounds.items()}
@@ -272,15 +275,16 @@ async def _settle(
         return await _write(task, meta, [], topology, world)
     if found is None:
         raise CannotOpen(
-            f"task {task.partition}: the group has committed {offsets}, but its changelog {topology.changelog} and its state "
-            "directory hold nothing. Going on would lose every state. Bring the changelog or the state directory back; or "
-            "reprocess from the beginning: stop all workers and delete the consumer group."
+            f"task {task.partition}: the group has committed {offsets}, but its changelog {topology.changelog} and its "
+            "state directory hold nothing. Going on would lose every state. Bring the changelog or the state directory "
+            "back; or reprocess from the beginning: stop all workers and delete the consumer group."
         )
     if offsets and not _agree(found, committed):
         raise CannotOpen(
             f"task {task.partition}: the changelog says {dict(found.offsets)} at commit {found.seq}, the group has "
-            f"{ {t: (c.offset, c.metadata) for t, c in committed.items() if c} }. Were the group's offsets set by hand? Put them "
-            "back, or reprocess from the beginning: stop all workers, delete the group and the changelog topic, create it anew."
+            f"{ {t: (c.offset, c.metadata) for t, c in committed.items() if c} }. Were the group's offsets set by hand? "
+            "Put them back, or reprocess from the beginning: stop all workers, delete the group and the changelog topic, "
+            "create it anew."
         )
     if not offsets:
         log.warning(
@@ -361,9 +365,9 @@ def _check_bounds(partition: int, meta: Meta, bounds: Mapping[str, tuple[int, in
                 else "do not exist: was the topic made anew?"
             )
             raise CannotOpen(
-                f"task {partition} stands at offset {offset} of {topic}, which holds {begin} to {end}: records {what} Nothing is "
-                "skipped silently. To go on from what is there, stop all workers and delete the consumer group and the "
-                "changelog topic; state starts anew."
+                f"task {partition} stands at offset {offset} of {topic}, which holds {begin} to {end}: records {what} "
+                "Nothing is skipped silently. To go on from what is there, stop all workers and delete the consumer group "
+                "and the changelog topic; state starts anew."
             )
 
 

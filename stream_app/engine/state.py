@@ -204,8 +204,8 @@ class KeyedStates:
         written = self.processor.state_version
         if not written - 1 <= version <= written:
             raise UnknownStateVersion(
-                f"a state of {self.processor.name} has version {version}; this program reads {written - 1} and {written}. "
-                "Run the program that wrote it, or a newer one; nothing was changed."
+                f"a state of {self.processor.name} has version {version}; this program reads {written - 1} and "
+                f"{written}. Run the program that wrote it, or a newer one; nothing was changed."
             )
         return self.processor.load(key, version, raw[HEADER_SIZE:], self)
 
@@ -218,7 +218,7 @@ class KeyedStates:
             else self.processor.load(key, raw[0], raw[HEADER_SIZE:], _Committed(self._store, self.tag))
         )
 
-    def wake(self, row: bytes, due: int, key: bytes, context: Context[object]) -> bool:
+    def wake(self, row: bytes, key: bytes, context: Context[object]) -> bool:
         """Handles a timer row that has come up. True if the processor was woken."""
         entry = self.find(key)
         self._timers.remove(row)
@@ -279,5 +279,5 @@ class _Committed:
     def get(self, key: bytes, number: int) -> bytes | None:
         return self._store.get(part_key(self._tag, key, number))
 
-    def put(self, key: bytes, number: int, value: bytes | None) -> None:
+    def put(self, key: bytes, number: int, value: bytes | None) -> None:  # noqa: ARG002
         raise TypeError("committed states are read-only")

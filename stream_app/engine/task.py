@@ -187,7 +187,7 @@ class Task:
                     return
         except asyncio.CancelledError:
             raise
-        except BaseException as exc:  # whatever it is, the task is broken
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, the task is broken
             self.fail(exc)
 
     async def _gather(self) -> None:

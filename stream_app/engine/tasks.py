@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TasksSettings:
+    """Patience with failures and endings."""
+
     max_failures: int = 8
     drain_deadline_s: float = 10.0
 

@@ -115,7 +115,7 @@ class Batch:
         self.records: list[Record] = []
         """The record of each event, by index."""
         self.runs: list[tuple[int, str, str]] = []
-        """(index of the first event, source, topic): where the events from there on came from; source "" if re-keyed."""
+        """(index of the first event, source, topic): where events from there on came from; source "" if re-keyed."""
 
     # -- what processors call -------------------------------------------------------------------------
     def emit(self, topic: str, key: bytes, value: bytes) -> None:
@@ -283,9 +283,9 @@ class Workbench:
                     timestamp = int(replayed)
             try:
                 if value is None:
-                    raise Rejected("bad_json", "the record has no value")
+                    raise Rejected("bad_json", "the record has no value")  # noqa: TRY301  # one place makes dead letters
                 if len(value) > limit:
-                    raise Rejected("too_large", f"{len(value)} bytes; at most {limit} are taken")
+                    raise Rejected("too_large", f"{len(value)} bytes; at most {limit} are taken")  # noqa: TRY301
                 event = decode(key, value, timestamp)
             except Rejected as why:
                 dead.append((topic, record, why.reason, why.detail))
@@ -380,10 +380,10 @@ class Workbench:
             if not rows:
                 return woken > 0
             for row in rows:
-                due, tag, key = split_timer(row)
+                _, tag, key = split_timer(row)
                 keyed = self._by_tag[tag]
                 batch.rows = keyed
-                woken += keyed.wake(row, due, key, batch)
+                woken += keyed.wake(row, key, batch)
             await asyncio.sleep(0)
         commit.more = woken > 0
         return woken > 0

@@ -122,7 +122,7 @@ class KafkaIntake:
         aiokafka tells of heartbeats nowhere in public; this is the only private name of it that is used.
         """
         coordinator = self._consumer._coordinator  # noqa: SLF001
-        while not await coordinator._do_heartbeat():  # noqa: SLF001
+        while not await coordinator._do_heartbeat():  # noqa: SLF001, ASYNC110
             await asyncio.sleep(1)
 
     # -- the loop -------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ class KafkaIntake:
             task.tick()
 
     def _bad_position(self, exc: KafkaError) -> None:
-        """The client looks for a position as soon as a partition is assigned, paused or not: only news for open tasks."""
+        """The client looks for a position once a partition is assigned, paused or not: only news for open tasks."""
         bad = exc.args[0] if exc.args else ()
         for tp in [bad] if isinstance(bad, TopicPartition) else list(bad):
             task = self.tasks.tasks.get(tp.partition) if tp.partition in self._ready else None
