@@ -1,6 +1,7 @@
 """The settings: one typed object, read from a TOML file and the environment, checked before anything starts."""
 
-from stream_app.settings.loading import Problem, SettingsError, load, parse
+from stream_app.settings.errors import Problem, SettingsError
+from stream_app.settings.loading import load, parse
 from stream_app.settings.model import (
     Attribution,
     Condition,

@@ -5,38 +5,18 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from stream_app.settings.describe import allowed_values, is_secret, plain, struct_item
+from stream_app.settings.errors import Problem, SettingsError
 from stream_app.settings.model import Settings
 
 ENV_PREFIX = "STREAM_APP_"
 _DELIMITER = "__"
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """One wrong thing in a configuration."""
-
-    key: str
-    """Dotted key: `engine.commit_interval_ms`."""
-    message: str
-    """What is wrong, the value (unless secret) and what is allowed."""
-
-    def __str__(self) -> str:
-        return f"{self.key}: {self.message}" if self.key else self.message
-
-
-class SettingsError(Exception):
-    """The settings cannot be used; `problems` holds every reason."""
-
-    def __init__(self, problems: Iterable[Problem], source: str = "settings") -> None:
-        self.problems = tuple(problems)
-        self.source = source
-        super().__init__("\n".join([f"{source}: {len(self.problems)} problem(s)", *(f"  {p}" for p in self.problems)]))
 
 
 class _Text(str):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta, field
+
+from stream_app.settings.errors import read_secret
 
 Found = Iterator[tuple[str, str]]
 """Problems of a section: (key inside the section, what is wrong and what is allowed)."""
@@ -330,8 +331,8 @@ class Web(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
             yield "token", "only one of token and token_file can be given"
 
     def read_token(self) -> str:
-        """The token itself, from wherever it is kept. Raises `OSError` when its file cannot be read."""
-        return Path(self.token_file).read_text(encoding="utf-8").strip() if self.token_file else self.token
+        """The token itself, from wherever it is kept. Raises `SettingsError` when its file cannot be used."""
+        return read_secret("web.token_file", self.token_file) if self.token_file else self.token
 
 
 class Site(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stream_app.settings.loading import Problem, SettingsError
+from stream_app.settings.errors import read_secret, unusable
 
 if TYPE_CHECKING:
     from stream_app.settings.model import Kafka, Security
@@ -34,7 +33,9 @@ def client_options(kafka: Kafka) -> dict[str, Any]:
             options["sasl_oauth_token_provider"] = _token_provider(security)
         else:
             options["sasl_plain_username"] = security.username
-            options["sasl_plain_password"] = security.password or _read("password_file", security.password_file)
+            options["sasl_plain_password"] = security.password or read_secret(
+                "kafka.security.password_file", security.password_file
+            )
     return options
 
 
@@ -43,7 +44,7 @@ def _tls(security: Security) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=security.ca_file or None)
     except (OSError, ssl.SSLError) as exc:
-        raise _unusable("ca_file", security.ca_file, exc) from exc
+        raise unusable("kafka.security.ca_file", security.ca_file, exc) from exc
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = security.verify_hostname
     if security.certificate_file:
@@ -55,20 +56,8 @@ def _tls(security: Security) -> ssl.SSLContext:
                 password=lambda: security.key_password,
             )
         except (OSError, ssl.SSLError) as exc:
-            raise _unusable("certificate_file", security.certificate_file, exc) from exc
+            raise unusable("kafka.security.certificate_file", security.certificate_file, exc) from exc
     return context
-
-
-def _read(key: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise _unusable(key, path, exc) from exc
-
-
-def _unusable(key: str, path: str, exc: Exception) -> SettingsError:
-    reason = getattr(exc, "strerror", None) or str(exc)
-    return SettingsError([Problem(f"kafka.security.{key}", f'= "{path}" cannot be used: {reason}')])
 
 
 def _token_provider(security: Security) -> Any:
@@ -86,7 +75,7 @@ def _token_provider(security: Security) -> Any:
             if security.token:
                 return security.token
             if security.token_file:
-                return await asyncio.to_thread(_read, "token_file", security.token_file)
+                return await asyncio.to_thread(read_secret, "kafka.security.token_file", security.token_file)
             async with self._lock:
                 if time.monotonic() >= self._fresh_until:
                     self._token, lifetime_s = await _fetch_token(security)
@@ -94,7 +83,7 @@ def _token_provider(security: Security) -> Any:
                 return self._token
 
     if security.token_file:
-        _read("token_file", security.token_file)
+        read_secret("kafka.security.token_file", security.token_file)
     return Provider()
 
 
