@@ -1,0 +1,351 @@
+"""Sessions and touchpoints of one client, folded from its events in order of time."""
+
+from __future__ import annotations
+
+from copy import copy
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from stream_app.domain import ids, money
+from stream_app.domain.calendar import LocalDays
+from stream_app.domain.hits import CONVERSION, LINK_CLICK, REFUND, Hit, Sale
+from stream_app.domain.rules import JourneyRules
+from stream_app.domain.sources.model import DIRECT, NOT_SET, Source
+
+SplitReason = Literal["first", "timeout", "campaign", "midnight", "max_events", "max_age", "user"]
+
+MAX_TOUCHPOINTS = 100
+MAX_EXTENTS = 16
+"""Past sessions whose beginning and end are remembered, so that late conversions find theirs."""
+MAX_IGNORED_REFERRALS = 20
+
+
+class Touchpoint(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """An arrival with a source; direct when a click started a session without one."""
+
+    at: int
+    session_id: str
+    """Empty for an offline touchpoint outside any session."""
+    source: Source
+
+
+class Extent(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """When a past session began and had its last event."""
+
+    id: str
+    started_at: int
+    ended_at: int
+
+
+class Session(msgspec.Struct, gc=False, array_like=True):
+    """A visit in the making. The `shown_*` fields hold what they are called after as of the last moment that is worth
+    publishing (semantics 22), so that what an open session shows does not depend on how events were batched."""
+
+    id: str
+    number: int
+    split_reason: SplitReason
+    started_at: int
+    ended_at: int
+    source: Source
+    attributed: Touchpoint
+    """The last non-direct touchpoint at the start; the session's own if it has one, or if there is none."""
+    latest: Source | None
+    """Source of the latest touchpoint in this session."""
+    user: str = ""
+    """The first user id in it."""
+    inherited_user: str = ""
+    """The client's latest user before it, to whom an anonymous session belongs (semantics 31)."""
+    page_views: int = 0
+    events: int = 0
+    conversions: int = 0
+    value: tuple[tuple[str, Decimal], ...] = ()
+    landing_url: str = ""
+    exit_url: str = ""
+    ignored_referrals: tuple[str, ...] = ()
+    shown_ended_at: int = 0
+    shown_page_views: int = 0
+    shown_events: int = 0
+    shown_exit_url: str = ""
+    shown_ignored: int = 0
+    final: bool = False
+    """Published as closed, and no admissible event can touch it any more."""
+
+    def show(self) -> None:
+        """Something happened that is worth publishing: what is so far is shown."""
+        self.shown_ended_at = self.ended_at
+        self.shown_page_views = self.page_views
+        self.shown_events = self.events
+        self.shown_exit_url = self.exit_url
+        self.shown_ignored = len(self.ignored_referrals)
+
+
+class Converted(msgspec.Struct, gc=False, array_like=True):
+    """A conversion with the session and user that it met in the fold."""
+
+    hit: Hit
+    session_id: str
+    """Empty for late ones and programs' ones: their session is looked up when they are published."""
+    user: str
+
+
+class Journey(msgspec.Struct, gc=False, array_like=True):
+    """All that the fold of a client's events carries on. Tuples are never changed in place, so that a copy of the
+    journey shares them; the open session is the one part that is."""
+
+    last_at: int = 0
+    """Time of the latest event."""
+    sessions: int = 0
+    """Number of the latest session."""
+    user: str = ""
+    """The latest known user."""
+    open: Session | None = None
+    """The latest session; over when the next event comes too late for it."""
+    touchpoints: tuple[Touchpoint, ...] = ()
+    """The first and the latest."""
+    dropped_until: int = 0
+    """Time of the newest touchpoint that had to go; 0: none had."""
+    non_direct: Touchpoint | None = None
+    extents: tuple[Extent, ...] = ()
+    ended: tuple[Session, ...] = ()
+    """Sessions that are over and may still have to be published."""
+    converted: tuple[Converted, ...] = ()
+    """Conversions that may still have to be published."""
+    refunds: tuple[Hit, ...] = ()
+    """Refunds not yet handed on to their orders."""
+
+    def branch(self) -> Journey:
+        """A copy that can be folded on without changing this one."""
+        branch = copy(self)
+        if branch.open is not None:
+            branch.open = copy(branch.open)
+        return branch
+
+
+class Fold:
+    """Applies events to a journey, by one site's rules. Events must come in order (`hits.order`), each once."""
+
+    def __init__(self, rules: JourneyRules) -> None:
+        sessions = rules.sessions
+        self.timeout_ms = sessions.timeout_ms
+        self.max_age_ms = sessions.max_age_ms
+        self.max_events = sessions.max_events
+        self.campaign_timeout_ms = sessions.campaign_timeout_ms
+        self.life_ms = rules.client_life_ms
+        self._ua = sessions.profile == "ua"
+        self._days = LocalDays(rules.timezone)
+
+    def apply(self, journey: Journey, hit: Hit, client: str, known_orders: frozenset[int] = frozenset()) -> bool:
+        """Folds one event. True if something happened that is worth publishing: a session started, its source or user
+        changed, or a conversion (semantics 22)."""
+        kind = hit.kind
+        if hit.at - journey.last_at >= self.life_ms and journey.last_at:
+            _forget(journey)
+        journey.last_at = hit.at
+        if kind < CONVERSION:
+            reason = self.split_reason(journey.open, hit)
+            if reason is None:
+                session = journey.open
+                assert session is not None
+                return self._extend(journey, session, hit)
+            self._start(journey, hit, reason, client)
+            return True
+        if kind == REFUND:
+            journey.refunds += (hit,)
+            return True
+        self._convert(journey, hit, client, known_orders)
+        return True
+
+    def split_reason(self, session: Session | None, hit: Hit) -> SplitReason | None:
+        """Why an event starts a new session; None if it belongs to the open one (domain rules, section 3)."""
+        if session is None:
+            return "first"
+        at = hit.at
+        if at - session.ended_at >= self.timeout_ms:
+            return "timeout"
+        if hit.user and session.user and hit.user != session.user:
+            return "user"
+        if self._ua:
+            if self._changes_campaign(session, hit):
+                return "campaign"
+            if self._days.day(at) != self._days.day(session.ended_at):
+                return "midnight"
+        if at - session.started_at >= self.max_age_ms:
+            return "max_age"
+        if session.events >= self.max_events:
+            return "max_events"
+        return None
+
+    def session_at(self, journey: Journey, at: int) -> str:
+        """The session that contained a moment, as far as remembered; empty if none did."""
+        session = journey.open
+        if session is not None and session.started_at <= at:
+            return session.id if at - session.ended_at < self.timeout_ms else ""
+        for extent in reversed(journey.extents):
+            if extent.started_at <= at:
+                return extent.id if at - extent.ended_at < self.timeout_ms else ""
+        return ""
+
+    @staticmethod
+    def _changes_campaign(session: Session, hit: Hit) -> bool:
+        """Profile `ua`: another (source, medium, campaign) than the session's latest touchpoint; a missing campaign
+        alone is no change (semantics 30)."""
+        source = hit.source
+        if source is None or hit.referral or hit.kind >= CONVERSION or source.is_direct:
+            return False
+        latest = session.latest or session.source
+        if source.source != latest.source or source.medium != latest.medium:
+            return True
+        return source.campaign not in {NOT_SET, latest.campaign}
+
+    def _extend(self, journey: Journey, session: Session, hit: Hit) -> bool:
+        session.ended_at = hit.at
+        session.events += 1
+        if hit.kind != LINK_CLICK:
+            session.page_views += 1
+            session.exit_url = hit.url
+        elif not session.exit_url:
+            session.exit_url = hit.url
+        changed = False
+        if not session.landing_url:
+            session.landing_url = hit.url
+            changed = True
+        user = hit.user
+        if user:
+            journey.user = user
+            if not session.user:
+                session.user = user
+                changed = True
+        source = hit.source
+        if source is not None:
+            if hit.referral:
+                ignored = session.ignored_referrals
+                if hit.referral not in ignored and len(ignored) < MAX_IGNORED_REFERRALS:
+                    session.ignored_referrals = (*ignored, hit.referral)
+            elif not _same(source, session.latest) and source.source != "(direct)":
+                session.latest = source
+                self._touch(journey, Touchpoint(hit.at, session.id, source))
+                changed = True
+        if changed:
+            session.show()
+        return changed
+
+    def _start(self, journey: Journey, hit: Hit, reason: SplitReason, client: str) -> Session:
+        before = journey.open
+        if before is not None:
+            journey.extents = (*journey.extents, Extent(before.id, before.started_at, before.ended_at))[-MAX_EXTENTS:]
+            if not before.final:
+                journey.ended += (before,)
+        at = hit.at
+        by_click = hit.kind < CONVERSION
+        session_id = ids.session_id(client, hit.id, at, conversion=not by_click)
+        source = hit.source if by_click and hit.source is not None else DIRECT
+        own = Touchpoint(at, session_id, source)
+        attributed = own
+        if source.source == "(direct)":
+            last = journey.non_direct
+            if last is not None and at - last.at <= self.campaign_timeout_ms:
+                attributed = last
+        journey.sessions += 1
+        session = Session(
+            id=session_id,
+            number=journey.sessions,
+            split_reason=reason,
+            started_at=at,
+            ended_at=at,
+            source=source,
+            attributed=attributed,
+            latest=source if by_click else None,
+            user=hit.user,
+            inherited_user=journey.user,
+            page_views=1 if by_click and hit.kind != LINK_CLICK else 0,
+            events=1,
+            landing_url=hit.url,
+            exit_url=hit.url,
+        )
+        session.show()
+        journey.open = session
+        if hit.user:
+            journey.user = hit.user
+        if by_click:
+            self._touch(journey, own)
+        return session
+
+    def _convert(self, journey: Journey, hit: Hit, client: str, known_orders: frozenset[int]) -> None:
+        sale = hit.sale
+        assert sale is not None
+        session = journey.open
+        known = sale.order != 0 and (
+            sale.order in known_orders
+            or any(other.hit.sale is not None and other.hit.sale.order == sale.order for other in journey.converted)
+        )
+        if sale.offline or sale.late or sale.bot:
+            if session is not None and hit.at - session.ended_at >= self.timeout_ms:
+                session = None
+            if hit.source is not None and not sale.late and not sale.bot and not known:
+                self._touch(journey, Touchpoint(hit.at, session.id if session is not None else "", hit.source))
+        else:
+            reason = self.split_reason(session, hit)
+            if reason is None:
+                assert session is not None
+                session.ended_at = hit.at
+                session.events += 1
+                if hit.user:
+                    journey.user = hit.user
+                    session.user = session.user or hit.user
+            else:
+                session = self._start(journey, hit, reason, client)
+        if session is not None and not sale.late and not sale.bot:
+            if not known:
+                session.conversions += 1
+                session.value = _with_value(session.value, sale)
+            session.show()
+        if not known:
+            user = hit.user
+            if not user and session is not None and not sale.late:
+                user = session.user or session.inherited_user
+            joined = session is not None and not sale.late and not sale.bot
+            journey.converted += (Converted(hit, session.id if session is not None and joined else "", user),)
+
+    @staticmethod
+    def _touch(journey: Journey, touchpoint: Touchpoint) -> None:
+        touchpoints = journey.touchpoints
+        if len(touchpoints) >= MAX_TOUCHPOINTS:
+            journey.dropped_until = touchpoints[1].at
+            journey.touchpoints = (touchpoints[0], *touchpoints[2:], touchpoint)
+        else:
+            journey.touchpoints = (*touchpoints, touchpoint)
+        if touchpoint.source.source != "(direct)":
+            journey.non_direct = touchpoint
+
+
+def _forget(journey: Journey) -> None:
+    """So long without an event that the client is a new one (semantics 25)."""
+    if journey.open is not None and not journey.open.final:
+        journey.ended += (journey.open,)
+    journey.sessions = 0
+    journey.user = ""
+    journey.open = None
+    journey.touchpoints = ()
+    journey.dropped_until = 0
+    journey.non_direct = None
+    journey.extents = ()
+
+
+def _same(left: Source, right: Source | None) -> bool:
+    """Equal as touchpoints: source, medium and campaign (domain rules, section 4)."""
+    return (
+        right is not None
+        and left.source == right.source
+        and left.medium == right.medium
+        and left.campaign == right.campaign
+    )
+
+
+def _with_value(value: tuple[tuple[str, Decimal], ...], sale: Sale) -> tuple[tuple[str, Decimal], ...]:
+    if sale.value is None:
+        return value
+    amounts = dict(value)
+    amounts[sale.currency] = money.add(amounts.get(sale.currency, Decimal(0)), sale.value)
+    return tuple(sorted(amounts.items()))

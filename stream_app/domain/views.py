@@ -1,0 +1,201 @@
+"""What the world sees of a session or conversion: records as a function of folded events and stream time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stream_app.domain import money, refunds
+from stream_app.domain.credit import credits_of, last_non_direct_index
+from stream_app.domain.hits import Hit
+from stream_app.domain.ids import conversion_id
+from stream_app.domain.journey import Journey, Session, Touchpoint
+from stream_app.domain.records import (
+    AttributedConversion,
+    AttributedSession,
+    AttributedTo,
+    RefundRecord,
+    Retraction,
+    TouchpointRecord,
+)
+from stream_app.domain.refunds import Refund
+from stream_app.domain.rules import Goal, JourneyRules
+from stream_app.domain.times import DAY_MS, rfc3339
+
+ENGAGED_MS = 10_000
+
+
+class Views:
+    """Makes records of one site's sessions and conversions. Revision 0: the publisher gives the real one."""
+
+    def __init__(self, rules: JourneyRules, rules_version: str) -> None:
+        self.rules_version = rules_version
+        self._timeout_ms = rules.sessions.timeout_ms
+        self._lookback_ms = rules.attribution.lookback_days * DAY_MS
+        self._acquisition_ms = rules.attribution.acquisition_lookback_days * DAY_MS
+        self._goals = {goal.name: goal for goal in rules.goals}
+
+    def goal(self, name: str) -> Goal | None:
+        """A goal of the settings; None for a plain one."""
+        return self._goals.get(name)
+
+    def lookback_ms(self, goal: str) -> int:
+        """How far a conversion of this goal looks back, inclusive."""
+        known = self._goals.get(goal)
+        return self._acquisition_ms if known is not None and known.acquisition else self._lookback_ms
+
+    def closes_at(self, session: Session) -> int:
+        """From this stream time on the session is closed."""
+        return session.ended_at + self._timeout_ms
+
+    def session(self, client: str, session: Session, now: int, *, truncated: bool) -> AttributedSession:
+        """A session as of stream time `now`: everything once it is closed, before that what was last worth showing."""
+        closed = now >= session.ended_at + self._timeout_ms
+        if closed:
+            ended_at, page_views, events = session.ended_at, session.page_views, session.events
+            exit_url, ignored = session.exit_url, session.ignored_referrals
+        else:
+            ended_at, page_views, events = session.shown_ended_at, session.shown_page_views, session.shown_events
+            exit_url, ignored = session.shown_exit_url, session.ignored_referrals[: session.shown_ignored]
+        started_at = session.started_at
+        source = session.source
+        attributed = session.attributed
+        first_source = attributed.source
+        return AttributedSession(
+            id=session.id,
+            revision=0,
+            retracted=False,
+            truncated=truncated,
+            rules_version=self.rules_version,
+            client_id=client,
+            user_id=session.user or session.inherited_user or None,
+            session_number=session.number,
+            status="closed" if closed else "open",
+            started_at=rfc3339(started_at),
+            ended_at=rfc3339(ended_at),
+            duration_s=(ended_at - started_at) // 1_000,
+            page_views=page_views,
+            events=events,
+            engaged=ended_at - started_at > ENGAGED_MS or page_views >= 2 or session.conversions > 0,
+            is_new_client=session.number == 1,
+            landing_url=session.landing_url or None,
+            exit_url=exit_url or None,
+            split_reason=session.split_reason,
+            source=source.source,
+            medium=source.medium,
+            campaign=source.campaign,
+            term=source.term,
+            content=source.content,
+            source_platform=source.source_platform,
+            channel=source.channel,
+            click_id_type=source.click_id_type,
+            arrival=source.arrival,
+            attributed=AttributedTo(
+                source=first_source.source,
+                medium=first_source.medium,
+                campaign=first_source.campaign,
+                channel=first_source.channel,
+                from_session=attributed.session_id or None,
+                age_s=(started_at - attributed.at) // 1_000,
+            ),
+            ignored_referrals=ignored,
+            conversions=session.conversions,
+            conversion_value={currency: money.shown(amount, currency) for currency, amount in session.value},
+        )
+
+    def path(self, journey: Journey, hit: Hit) -> tuple[Touchpoint, ...]:
+        """The touchpoints that a conversion looks back on, oldest first: not after it, not older than the lookback,
+        both inclusive. A late offline conversion is a touchpoint of its own for itself alone."""
+        sale = hit.sale
+        assert sale is not None
+        at = hit.at
+        oldest = at - self.lookback_ms(sale.goal)
+        found = tuple(touchpoint for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at)
+        if hit.source is not None and sale.late and not sale.bot:
+            found = (*found, Touchpoint(at, "", hit.source))
+        return found
+
+    def cut_short(self, journey: Journey, hit: Hit) -> bool:
+        """True if a touchpoint that the conversion would look back on had to go."""
+        sale = hit.sale
+        assert sale is not None
+        return journey.dropped_until > 0 and journey.dropped_until >= hit.at - self.lookback_ms(sale.goal)
+
+    def conversion(
+        self,
+        client: str,
+        hit: Hit,
+        session_id: str,
+        user: str,
+        touchpoints: Sequence[Touchpoint],
+        asked: Sequence[Refund],
+        *,
+        truncated: bool,
+    ) -> AttributedConversion:
+        """A conversion with its credits by every model and its refunds."""
+        sale = hit.sale
+        assert sale is not None
+        at, value, currency = hit.at, sale.value, sale.currency
+        granted = refunds.granted(sale, asked)
+        channels = [touchpoint.source.channel for touchpoint in touchpoints]
+        return AttributedConversion(
+            id=conversion_id(client, hit.id),
+            revision=0,
+            retracted=False,
+            truncated=truncated,
+            rules_version=self.rules_version,
+            client_id=client,
+            event_id=hit.id,
+            order_id=sale.order_id or None,
+            user_id=user or None,
+            session_id=session_id or None,
+            lead_id=sale.lead_id or None,
+            goal=sale.goal,
+            occurred_at=rfc3339(at),
+            value=None if value is None else money.shown(value, currency),
+            currency=None if value is None else currency,
+            bot=sale.bot,
+            touchpoints=tuple(
+                TouchpointRecord(
+                    session_id=touchpoint.session_id or None,
+                    occurred_at=rfc3339(touchpoint.at),
+                    source=touchpoint.source.source,
+                    medium=touchpoint.source.medium,
+                    campaign=touchpoint.source.campaign,
+                    channel=touchpoint.source.channel,
+                    age_s=(at - touchpoint.at) // 1_000,
+                )
+                for touchpoint in touchpoints
+            ),
+            path=" > ".join(channels),
+            days_to_convert=(at - touchpoints[0].at) // DAY_MS if touchpoints else None,
+            credits=credits_of(touchpoints, at, value, currency),
+            assisting_channels=assisting_channels(touchpoints),
+            source_determined=bool(touchpoints),
+            refunds=tuple(
+                RefundRecord(
+                    event_id=refund.id, occurred_at=rfc3339(refund.at), value=money.shown(refund.value, currency)
+                )
+                for refund in granted
+            ),
+            refunded_value=None if value is None else money.shown(refunds.total(granted), currency),
+        )
+
+    def retraction(self, client: str, record_id: str) -> Retraction:
+        """Takes back a record that turned out not to exist."""
+        return Retraction(
+            id=record_id,
+            revision=0,
+            retracted=True,
+            truncated=False,
+            rules_version=self.rules_version,
+            client_id=client,
+        )
+
+
+def assisting_channels(touchpoints: Sequence[Touchpoint]) -> tuple[str, ...]:
+    """Each channel on the path once, but the one that last_non_direct credits, and never Direct (semantics 34)."""
+    if not touchpoints:
+        return ()
+    credited = touchpoints[last_non_direct_index(touchpoints)].source.channel
+    channels = dict.fromkeys(touchpoint.source.channel for touchpoint in touchpoints)
+    return tuple(channel for channel in channels if channel not in {credited, "Direct"})

@@ -1,0 +1,1 @@
+"""Processors: the domain rules as keyed folds, in the form that the engine runs."""
