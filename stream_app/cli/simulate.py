@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from stream_app.cli.common import common_options, fail, settings
+
 if TYPE_CHECKING:
     from stream_app.settings import Kafka
     from stream_app.simulator.records import Record
@@ -25,7 +27,6 @@ _DAY_S = 86_400
 
 
 @click.command(short_help="Believable traffic at a given rate, with faults on request.")
-@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="Settings file (TOML).")
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Events per second of event time "
               f"(live: {_LIVE_RATE:g}; otherwise {_PAST_RATE:g}, or what --events and --days give).")  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="Same seed, same start: same events (live: from the clock).")
@@ -44,8 +45,8 @@ _DAY_S = 86_400
 @click.option("--days", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
               help="Length of a backfill or of files.")  # fmt: skip
 @click.option("--events", type=click.IntRange(min=1), help="End after so many events.")
+@common_options
 def simulate(
-    config: Path | None,
     rate: float | None,
     seed: int | None,
     faults: str,
@@ -61,7 +62,6 @@ def simulate(
 
     Without --backfill or --out it sends to the topics of the settings in real time, until Ctrl-C.
     """
-    from stream_app.settings import SettingsError, load
     from stream_app.simulator.faults import Faults
     from stream_app.simulator.traffic import Traffic, TrafficConfig
 
@@ -91,11 +91,7 @@ def simulate(
     if out is not None:
         _to_files(records, out)
         return
-    try:
-        kafka = load(config).kafka
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
-    asyncio.run(_to_kafka(kafka, records, traffic, past, seconds))
+    asyncio.run(_to_kafka(settings().kafka, records, traffic, past, seconds))
 
 
 def _to_files(records: Iterable[Record], out: Path) -> None:
@@ -133,7 +129,7 @@ async def _to_kafka(
             await feed.flush()
             progress.end(feed.sent)
     except (KafkaError, OSError) as error:
-        raise click.ClickException(f"{kafka.bootstrap}: {error!r}") from error
+        fail(f"{kafka.bootstrap}: {error!r}")
 
 
 async def _check_topics(kafka: Kafka, past: bool) -> None:
@@ -142,22 +138,17 @@ async def _check_topics(kafka: Kafka, past: bool) -> None:
     from stream_app.simulator.records import TOPICS
 
     catalogue = topics.Catalogue(kafka)
-    try:
-        async with topics.admin(kafka) as client:
-            found = await topics.describe(catalogue, client)
-    except topics.TopicError as error:
-        raise click.ClickException(str(error)) from error
+    async with topics.admin(kafka) as client:
+        found = await topics.describe(catalogue, client)
     for logical in TOPICS:
         topic = found.get(logical)
         name = catalogue.name(logical)
         if topic is None:
-            raise click.ClickException(f"topic {name} does not exist; `stream-app topics create` makes it")
+            fail(f"topic {name} does not exist; `stream-app topics create` makes it")
         if topic.partitions != kafka.partitions:
-            raise click.ClickException(
-                f"topic {name} has {topic.partitions} partitions, the settings say {kafka.partitions}"
-            )
+            fail(f"topic {name} has {topic.partitions} partitions, the settings say {kafka.partitions}")
         if past and topic.config.get("message.timestamp.type") == "LogAppendTime":
-            raise click.ClickException(
+            fail(
                 f"topic {name} takes the time of arrival (LogAppendTime), so that clicks of the past are too late; a "
                 "backfill needs CreateTime: create the topics with `stream-app topics create --timestamps create`"
             )
