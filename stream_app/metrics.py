@@ -100,9 +100,14 @@ SESSIONS = Metric("sessions_total", "counter", "Sessions opened, by channel.", (
 SESSIONS_CLOSED = Metric("sessions_closed_total", "counter", "Sessions closed, by channel.", ("channel",))
 CONVERSIONS = Metric("conversions_total", "counter", "Conversions attributed, by channel.", ("channel",))
 REFUNDS = Metric("refunds_total", "counter", "Refunds applied.")
-BOTS = Metric("bots_total", "counter", "Clicks and conversions of bots and of referrer spam.")
+BOTS = Metric("bots_total", "counter", "Clicks and conversions of bots.")
+SPAM = Metric("spam_total", "counter", "Clicks with a referrer that is spam.")
 DUPLICATES = Metric("duplicates_total", "counter", "Records with an event id that was there already.")
-RETRACTIONS = Metric("retractions_total", "counter", "Outputs taken back.")
+DUPLICATE_ORDERS = Metric("duplicate_orders_total", "counter", "Conversions whose order was there already.")
+CLIENT_CAPS = Metric(
+    "client_caps_total", "counter", "Times that a client's events were settled early: there were too many."
+)
+RETRACTIONS = Metric("retractions_total", "counter", "Outputs taken back, by topic.", ("topic",))
 DOMAIN_EVENTS = Metric(
     "domain_events_total", "counter", "Whatever else processors count, by name and label.", ("name", "label")
 )
@@ -117,7 +122,10 @@ BUSINESS: Mapping[str, Metric] = {
     "conversions": CONVERSIONS,
     "refunds": REFUNDS,
     "bots": BOTS,
+    "spam": SPAM,
     "duplicates": DUPLICATES,
+    "duplicate_orders": DUPLICATE_ORDERS,
+    "client_caps": CLIENT_CAPS,
     "retractions": RETRACTIONS,
 }
 """Metrics by the names that processors use in `Context.count`."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
+from base64 import b64encode
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote_plus
 
 from stream_app.settings.errors import read_secret, unusable
 
@@ -97,7 +99,7 @@ async def _fetch_token(security: Security) -> tuple[str, float]:
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session,
         session.post(
-            security.token_url, data=form, auth=aiohttp.BasicAuth(security.client_id, security.client_secret)
+            security.token_url, data=form, headers={"Authorization": _basic(security.client_id, security.client_secret)}
         ) as answer,
     ):
         if answer.status != 200:
@@ -105,6 +107,11 @@ async def _fetch_token(security: Security) -> tuple[str, float]:
             raise PermissionError(f"{security.token_url} answered {answer.status} to the request for a token")
         body = await answer.json(content_type=None)
     return str(body["access_token"]), float(body.get("expires_in", 300))
+
+
+def _basic(name: str, secret: str) -> str:
+    """HTTP Basic as OAuth wants it: both parts form-encoded first (RFC 6749, 2.3.1)."""
+    return "Basic " + b64encode(f"{quote_plus(name)}:{quote_plus(secret)}".encode()).decode()
 
 
 __all__ = ["client_options"]

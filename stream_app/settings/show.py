@@ -29,9 +29,9 @@ def _table(struct: msgspec.Struct, path: str) -> Iterator[str]:
         if _is_table(value):
             later.append((info.encode_name, value))
         elif is_secret(info.type) and value:
-            yield f"{_bare(info.encode_name)} = {_value(MASK)}"
+            yield f"{_bare(info.encode_name)} = {inline(MASK)}"
         else:
-            yield f"{_bare(info.encode_name)} = {_value(value)}"
+            yield f"{_bare(info.encode_name)} = {inline(value)}"
     for name, value in later:
         full = f"{path}.{_bare(name)}" if path else _bare(name)
         if isinstance(value, msgspec.Struct):
@@ -51,7 +51,8 @@ def _is_table(value: Any) -> bool:
     return isinstance(value, tuple) and bool(value) and isinstance(value[0], msgspec.Struct)
 
 
-def _value(value: Any) -> str:
+def inline(value: Any) -> str:
+    """One value as it stands in TOML, tables in braces."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -62,13 +63,13 @@ def _value(value: Any) -> str:
         case str():
             return _string(value)
         case dict():
-            inner = ", ".join(f"{_bare(key)} = {_value(item)}" for key, item in value.items())
+            inner = ", ".join(f"{_bare(key)} = {inline(item)}" for key, item in value.items())
             return f"{{ {inner} }}" if inner else "{}"
         case tuple() | list():
-            return f"[{', '.join(_value(item) for item in value)}]"
+            return f"[{', '.join(inline(item) for item in value)}]"
         case msgspec.Struct():
             pairs = ((info, getattr(value, info.name)) for info in msgspec.structs.fields(value))
-            return _value({info.encode_name: item for info, item in pairs if item is not None})
+            return inline({info.encode_name: item for info, item in pairs if item is not None})
         case _:
             raise TypeError(f"no TOML for {type(value).__name__}")
 
