@@ -11,7 +11,7 @@ from typing import TypeVar, cast, get_args
 import msgspec
 
 from stream_app.domain.channels import Category
-from stream_app.domain.sources.hosts import normalize_host
+from stream_app.domain.sources.hosts import name_suffixes, normalize_host
 from stream_app.domain.sources.matching import split_pattern
 from stream_app.domain.sources.tables import ClickId, Kind, ReferenceTables, Site
 
@@ -97,6 +97,8 @@ def load_from(folder: Traversable) -> ReferenceTables:
             _check_site(name, site, table.origins)
         sites[kind] = table.site
     _check_unique(sites)
+    spam = _spam(folder)
+    _check_not_spam(sites, spam)
     clicks = _read(folder, "click_ids.toml", ClickIdFile)
     for click_id in clicks.click_id:
         _check_origin("click_ids.toml", click_id.name, click_id.origin, clicks.origins)
@@ -105,7 +107,7 @@ def load_from(folder: Traversable) -> ReferenceTables:
     return ReferenceTables(
         sites=sites,
         click_ids=clicks.click_id,
-        spam=_spam(folder),
+        spam=spam,
         ga_categories=_ga_categories(folder),
         ai_crawlers=_crawlers(folder),
     )
@@ -159,6 +161,15 @@ def _check_unique(sites: dict[Kind, tuple[Site, ...]]) -> None:
         if len(winners) != 1 or same_table:
             places = ", ".join(f"{kind}.toml ({site.name})" for kind, site in entries)
             raise TableError(f"{host} stands in {places}: say with `over` which one wins")
+
+
+def _check_not_spam(sites: dict[Kind, tuple[Site, ...]], spam: frozenset[str]) -> None:
+    for kind, group in sites.items():
+        for site in group:
+            for text in site.hosts:
+                pattern, _ = split_pattern(text)
+                if any(name in spam for name in name_suffixes(pattern)):
+                    raise TableError(f"{text} stands in {kind}.toml ({site.name}) and is referrer spam by spam.toml")
 
 
 def _spam(folder: Traversable) -> frozenset[str]:

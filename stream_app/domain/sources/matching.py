@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from stream_app.domain.sources.hosts import name_suffixes, normalize_host, without_www
+from stream_app.domain.sources.hosts import name_suffixes, normalize_host, registrable_domain, without_www
 from stream_app.domain.sources.tables import Kind, Site
+
+_MAIL_HOST = re.compile(
+    r"(?:(?:web|e-?)?mail|poczta|posta|pochta|pasts|correo|roundcube|horde|owa|zimbra)\d*[a-z]?\.", re.ASCII
+)
+_ABOVE_MAIL = frozenset(("excluded", "mail", "ads", "messenger", "ai"))
 
 
 class Match(NamedTuple):
@@ -72,8 +78,17 @@ class SiteMatcher:
                 self._aliases.setdefault(alias.lower(), site_match)
 
     def of_host(self, host: str) -> tuple[Match, ...]:
-        """All that may match a host, in the order in which they are tried."""
-        return tuple(self._iterate(host))
+        """All that may match a host, in the order in which they are tried.
+
+        A host that says itself that it is for mail (`webmail.example.com`) is webmail, unless it stands in a table
+        whole or belongs to a table of hosts that never are a source.
+        """
+        matches = tuple(self._iterate(host))
+        if _MAIL_HOST.match(host) and host != registrable_domain(host):
+            named = any(match.pattern == without_www(host) or match.kind in _ABOVE_MAIL for match in matches)
+            if not named:
+                return (Match("mail", Site(host), host, ""), *matches)
+        return matches
 
     def _iterate(self, host: str) -> Iterator[Match]:
         for name in name_suffixes(host):

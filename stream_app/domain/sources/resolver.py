@@ -225,7 +225,8 @@ class SourceResolver:
             return custom[1].channel
         if not source and not medium and not campaign.strip():
             return channels.DIRECT
-        return self._channel(source, medium, campaign, None, site.kind if site else None, resolved=False)
+        category = site.site.category or _CATEGORY_OF_KIND.get(site.kind) if site else None
+        return self._channel(source, medium, campaign, None, category, resolved=False)
 
     # --- referrers -----------------------------------------------------------------------------------
 
@@ -256,14 +257,24 @@ class SourceResolver:
         if self._spam and any(name in self._spam for name in name_suffixes(host)):
             return _Referrer(host, final=Arrival("spam", None, host))
         known = _Referrer(host)
-        own_exclusions = [
+        own_exclusions = (
             Match("excluded", _OWN_EXCLUSION, name, path)
             for name in name_suffixes(host)
             for path in self._excluded.get(name, ())
-        ]
-        known.matches = (*own_exclusions, *self._matcher.of_host(host))
+        )
+        known.matches = (*own_exclusions, *self._matcher.of_host(host), *self._by_category(host))
         known.by_path = any(match.path or match.site.keywords for match in known.matches)
         return known
+
+    def _by_category(self, host: str) -> tuple[Match, ...]:
+        """A host that only Google's list of categories has: social, shopping or video, but not search, where that list
+        means portals as well."""
+        name = without_www(host)
+        match self._ga_categories.get(name):
+            case "social" | "shopping" | "video" as kind:
+                return (Match(kind, Site(name), name, ""),)
+            case _:
+                return ()
 
     def _judge_package(self, package: str) -> _Referrer:
         if package in self._own_hosts:
@@ -356,6 +367,7 @@ class SourceResolver:
             return self._from_package(known.package, host, url, trace)
         place = (split_url(referrer) if known.by_path else None) or Place("", host, "", "", "")
         path = place.path or "/"
+        portal: Match | None = None
         for match in known.matches:
             if match.path and not path.startswith(match.path):
                 continue
@@ -368,8 +380,11 @@ class SourceResolver:
             if match.kind == "search":
                 keyword = _keyword(place, match.site)
                 if match.site.portal and not keyword:
+                    portal = portal or match
                     continue
             return self._from_site(match, host, keyword, url, trace)
+        if portal is not None:
+            return self._from_site(portal._replace(kind="service"), host, "", url, trace)
         _note(trace, "referral", f"a link on {host}, which is in no table")
         return self._finish(
             _Draft(without_www(host), "referral", TagSet(), platform=without_alias_prefixes(host), referral=True),
@@ -378,11 +393,11 @@ class SourceResolver:
 
     def _from_site(self, match: Match, host: str, keyword: str, url: str, trace: list[Step] | None) -> Arrival:
         site, kind = match.site, match.kind
-        source = site.source or without_www(host)
+        source = without_www(host) if kind == "service" else site.source or without_www(host)
         _note(trace, _RULE_OF_KIND[kind], f"{match.pattern}{match.path} is {site.name}")
         return self._finish(
             _Draft(source, self._medium(kind, site), TagSet(), platform=site.name, keyword=keyword, kind=kind,
-                   referral=kind == "service"),
+                   category=site.category, referral=kind == "service"),
             url, host, trace,
         )  # fmt: skip
 
@@ -428,7 +443,11 @@ class SourceResolver:
             _note(trace, "channel", f"custom rule {custom[0]}: {channel}")
         else:
             resolved = draft.arrival != "tagged"
-            channel = self._channel(source, medium, tags.campaign, draft.carried, kind, resolved=resolved)
+            category = draft.category or (_CATEGORY_OF_KIND.get(kind) if kind else None)
+            listed = self._ga4 or kind not in _NOT_IN_CATEGORIES
+            channel = self._channel(
+                source, medium, tags.campaign, draft.carried, category, resolved=resolved, listed=listed
+            )
             _note(trace, "channel", f"{self._rules.profile}: {channel}")
         result = Source(
             source=source,
@@ -473,15 +492,24 @@ class SourceResolver:
         )
 
     def _channel(
-        self, source: str, medium: str, campaign: str, carried: Category | None, kind: Kind | None, *, resolved: bool
+        self,
+        source: str,
+        medium: str,
+        campaign: str,
+        carried: Category | None,
+        category: Category | None,
+        *,
+        resolved: bool,
+        listed: bool = True,
     ) -> str:
         name = source.lower()
+        ga_category = self._ga_categories.get(name) if listed or not resolved else None
         facts = channels.Facts(
             source=name,
             medium=medium.lower(),
             campaign=campaign.lower(),
-            ga_category=carried or self._ga_categories.get(name),
-            category=carried or (_CATEGORY_OF_KIND.get(kind) if kind else None),
+            ga_category=carried or ga_category,
+            category=carried or category,
             resolved=resolved,
         )
         return channels.ga4_channel(facts) if self._ga4 else channels.extended_channel(facts)
@@ -491,7 +519,7 @@ class _Draft:
     """A source in the making."""
 
     __slots__ = (
-        "arrival", "carried", "click_id", "keyword", "kind", "medium", "platform", "referral", "source", "tags",
+        "arrival", "carried", "category", "click_id", "keyword", "kind", "medium", "platform", "referral", "source", "tags",
     )  # fmt: skip
 
     def __init__(
@@ -506,6 +534,7 @@ class _Draft:
         carried: Category | None = None,
         keyword: str = "",
         kind: Kind | None = None,
+        category: Category | None = None,
         referral: bool = False,
     ) -> None:
         self.source = source
@@ -517,6 +546,7 @@ class _Draft:
         self.carried = carried
         self.keyword = keyword
         self.kind = kind
+        self.category = category
         self.referral = referral
 
     def with_tags(self, tags: TagSet) -> _Draft:
@@ -527,6 +557,9 @@ class _Draft:
 
 _DIRECT_DRAFT: Final = _Draft("(direct)", "(none)", TagSet(), arrival="direct")
 _OWN_EXCLUSION: Final = Site("in the settings")
+
+_NOT_IN_CATEGORIES: Final = frozenset(("service", "ads"))
+"""Kinds of our own tables that say better than Google's categories what a host is (link shorteners are not social)."""
 
 _RULE_OF_KIND: Final[dict[Kind, str]] = {
     "search": "search engine",

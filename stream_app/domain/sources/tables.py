@@ -32,6 +32,8 @@ class Site(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     portal: bool = False
     """A portal with other pages as well: a search only when there is a keyword."""
     medium: str = ""
+    category: Category | None = None
+    """What it sells, where that is not what its kind of table says (a video search)."""
     over: tuple[Kind, ...] = ()
     """Kinds of tables that may hold the same host and lose it to this entry."""
     origin: str = ""
