@@ -99,6 +99,8 @@ class Client(msgspec.Struct, gc=False):
     recents: list[Hit]
     """All events within grace. The same list as `stored.tail` while no rows are needed."""
     due: int = 0
+    shows_closed: bool = False
+    """The latest session was published as closed: whatever extends it now changes what is visible."""
     orders: frozenset[int] = frozenset()
     """Keys of settled orders."""
     lengths: list[int] | None = None

@@ -241,7 +241,9 @@ class JourneysProcessor:
             changes |= EVERYTHING
             context.count("client_caps")
         if changes > TAKEN or context.now >= client.due:
-            self._publish(key, client_id, client, context, everything=changes >= EVERYTHING, late=late)
+            self._publish(
+                key, client_id, client, context, everything=changes >= EVERYTHING, since=events[0].at, late=late
+            )
         self._settle(key, client_id, client, horizon, context)
         self._finish_sessions(client, context.now)
         return self._due_or_gone(key, client, context)
@@ -259,7 +261,7 @@ class JourneysProcessor:
         if not known:
             return None
         if context.now >= client.due:
-            self._publish(key, client_id, client, context, everything=False, late=[])
+            self._publish(key, client_id, client, context, everything=False, since=client.head.last_at + 1, late=[])
             self._finish_sessions(client, context.now)
         return self._due_or_gone(key, client, context)
 
@@ -284,17 +286,17 @@ class JourneysProcessor:
             return EVERYTHING | REFOLD if client.head.converted else EVERYTHING
         if kind == REFUND and not self._refund_fits(key, client, hit, context):
             return 0
+        hit.client = ""
         admission = self._timeline.admit(client, hit)
         if admission == "duplicate":
             context.count("duplicates")
             return 0
-        hit.client = ""
         if admission == "out_of_order":
             return EVERYTHING | REFOLD
         if so_far & REFOLD:
             return TAKEN
         if not self._fold.apply(client.head, hit, client_id, client.orders):
-            return TAKEN
+            return SHOWN if client.shows_closed else TAKEN
         return EVERYTHING if kind == REFUND else SHOWN
 
     def _take_late(self, key: bytes, client: Client, hit: Hit, late: list[Converted], context: Context[Hit]) -> bool:
@@ -358,10 +360,11 @@ class JourneysProcessor:
         context: Context[Hit],
         *,
         everything: bool,
+        since: int,
         late: list[Converted],
     ) -> None:
-        """Writes what differs from what was last published: of `everything`, or of what an event in order or the time
-        can have changed. A record is a function of folded events and stream time, nothing else."""
+        """Writes what differs from what was last published: of `everything`, or of what events in order from
+        `since` on, or the time, can have changed. A record is a function of folded events and stream time, nothing else."""
         stored, head = client.stored, client.head
         published = stored.published
         sessions = head.ended if head.open is None or head.open.final else (*head.ended, head.open)
@@ -374,10 +377,9 @@ class JourneysProcessor:
             ):
                 continue
             self._publish_session(key, client_id, client, session, context)
-        newest = client.recents[-1].at if client.recents else 0
         for converted in reversed(head.converted):
             record_id = conversion_id(client_id, converted.hit.id)
-            if not everything and converted.hit.at < newest and record_id in published:
+            if not everything and converted.hit.at < since and record_id in published:
                 break
             self._publish_conversion(key, client_id, client, converted, context)
         for converted in late:
@@ -565,10 +567,13 @@ class JourneysProcessor:
         due = expiry
         published = client.stored.published
         last = head.open
+        client.shows_closed = False
         if last is not None and not last.final:
             before = published.get(last.id)
             if before is None or before.status == clients.OPEN:
                 due = min(due, self._views.closes_at(last))
+            else:
+                client.shows_closed = True
         for session in head.ended:
             before = published.get(session.id)
             if before is None or before.status == clients.OPEN:
