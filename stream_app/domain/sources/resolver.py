@@ -10,6 +10,7 @@ from stream_app.domain.bots import BotDetector
 from stream_app.domain.cache import TwoGenerations
 from stream_app.domain.channels import Category
 from stream_app.domain.sources.custom import CustomRules, RuleInput
+from stream_app.domain.sources.drafts import Draft
 from stream_app.domain.sources.hosts import (
     MAX_URL,
     Place,
@@ -20,21 +21,18 @@ from stream_app.domain.sources.hosts import (
     without_www,
 )
 from stream_app.domain.sources.matching import Match, SiteMatcher, split_pattern
-from stream_app.domain.sources.model import DIRECT, NOT_SET, Arrival, ArrivedBy, Explanation, Source, Step
+from stream_app.domain.sources.model import DIRECT, NOT_SET, Arrival, Explanation, Source, Step
 from stream_app.domain.sources.offline import OfflineSources
+from stream_app.domain.sources.referrers import NO_SOURCE, OWN_EXCLUSION, Referrer, Referrers
 from stream_app.domain.sources.rules import SourceRules
 from stream_app.domain.sources.tables import ClickId, Kind, ReferenceTables, Site
 from stream_app.domain.sources.tags import CROSS_DOMAIN, REFERRAL_LINK, Found, TagScanner, TagSet, tag_sets
 from stream_app.domain.sources.text import decode_keyword
 
-NO_SOURCE: Final = Arrival("none", None)
 DIRECT_ARRIVAL: Final = Arrival("direct", DIRECT)
 
-_NO_REFERRER_TEXTS = frozenset(("", "-", "null", "undefined", "none", "(direct)", "about:blank", "about:client"))
-_WEB_SCHEMES = frozenset(("", "http", "https"))
-_APP_SCHEMES = frozenset(("android-app", "ios-app", "app"))
-_MAX_CACHED_KEY = 1_024
-_NO_MATCHES: tuple[Match, ...] = ()
+_LONGEST_CACHED: Final = 512
+"""Characters of a cache key; what is longer is worked out anew, so that memory stays bounded."""
 
 _MEDIUM_OF_KIND: Final[dict[Kind, str]] = {
     "search": "organic",
@@ -60,32 +58,6 @@ _CATEGORY_OF_KIND: Final[dict[Kind, Category]] = {
 }
 
 
-class _Referrer:
-    """What a referrer's host says, worked out once per host.
-
-    `final` is set where the host alone decides, whatever the landing page carries. `bare` is the arrival of an
-    untagged visit; with `by_path` it holds only when nothing stands behind the host.
-    """
-
-    __slots__ = ("bad", "bare", "by_path", "final", "host", "matches", "package", "registrable")
-
-    def __init__(
-        self, host: str = "", *, final: Arrival | None = None, bad: bool = False, package: Match | None = None
-    ) -> None:
-        self.host = host
-        self.registrable = registrable_domain(host) if host and package is None else ""
-        self.final = final
-        self.bad = bad
-        self.matches: tuple[Match, ...] = _NO_MATCHES
-        self.package = package
-        self.bare: Arrival | None = None
-        self.by_path = False
-
-
-_NO_REFERRER: Final = _Referrer()
-_BAD_REFERRER: Final = _Referrer(bad=True)
-
-
 class SourceResolver:
     """Resolves clicks to sources by the rules of one site's settings and the reference tables.
 
@@ -93,21 +65,17 @@ class SourceResolver:
     Arrivals and sources are shared between clicks. Not thread-safe.
     """
 
-    def __init__(self, rules: SourceRules, tables: ReferenceTables, *, cache_size: int = 32_768) -> None:
+    def __init__(self, rules: SourceRules, tables: ReferenceTables, *, cache_size: int = 16_384) -> None:
         self._rules = rules
         self._ga4 = rules.profile == "ga4"
         self._custom = CustomRules(rules.rules)
         self._matcher = SiteMatcher(tables.sites)
         self._click_ids = {click_id.name.lower(): click_id for click_id in tables.click_ids}
-        self._spam = tables.spam
         self._ga_categories = tables.ga_categories
-        self._excluded = _excluded_patterns(rules.excluded_referrers)
-        self._own_domains = frozenset(_own_domain(domain) for domain in rules.own_domains)
-        self._own_hosts = frozenset(rules.own_domains)
+        self._referrers = Referrers(rules, self._matcher, tables.spam, tables.ga_categories, cache_size)
         self._scanner = TagScanner(self._click_ids, () if self._ga4 else rules.referral_parameters)
         self._offline = OfflineSources(rules.phone_numbers)
         self._bots = BotDetector(tables.ai_crawlers, cache_size=1_024)
-        self._origins: TwoGenerations[str, _Referrer] = TwoGenerations(cache_size)
         self._pages: TwoGenerations[str, str] = TwoGenerations(cache_size)
         self._arrivals: TwoGenerations[tuple[Found | None, str, str], Arrival] = TwoGenerations(cache_size)
         self._shared: TwoGenerations[Arrival, Arrival] = TwoGenerations(cache_size)
@@ -121,9 +89,9 @@ class SourceResolver:
         if referrer:
             cut = referrer.find("/", 8)
             origin = referrer if cut < 0 else referrer[:cut]
-            known = self._origins.get(origin)
+            known = self._referrers.by_origin(origin)
             if known is None:
-                known = self._judge(referrer, origin)
+                known = self._referrers.judge(referrer, origin)
             if known.final is not None:
                 return known.final
             if known.bad:
@@ -132,7 +100,7 @@ class SourceResolver:
                 return NO_SOURCE
         else:
             cut = -1
-            known = _NO_REFERRER
+            known = self._referrers.none
         if "?" in url or "#" in url:
             landed = self._by_landing(known, url)
             if landed is not None:
@@ -145,7 +113,7 @@ class SourceResolver:
             known.bare = self._from_referrer(known, url, referrer, None)
         return known.bare
 
-    def _by_landing(self, known: _Referrer, url: str) -> Arrival | None:
+    def _by_landing(self, known: Referrer, url: str) -> Arrival | None:
         """What the landing page's parameters say; None if nothing."""
         found = self._scanner.scan(url)
         if found is None:
@@ -154,15 +122,15 @@ class SourceResolver:
         arrival = self._arrivals.get(key)
         if arrival is None:
             arrival = self._from_landing(found, known, url, None)
-            if arrival is not None and sum(len(value) for _, value in found) + len(key[2]) <= _MAX_CACHED_KEY:
+            if arrival is not None and sum(len(value) for _, value in found) + len(key[2]) <= _LONGEST_CACHED:
                 self._arrivals.put(key, arrival)
         return arrival
 
-    def _cached(self, key: tuple[Found | None, str, str], known: _Referrer, url: str, referrer: str) -> Arrival:
+    def _cached(self, key: tuple[Found | None, str, str], known: Referrer, url: str, referrer: str) -> Arrival:
         arrival = self._arrivals.get(key)
         if arrival is None:
             arrival = self._from_referrer(known, url, referrer, None)
-            if len(key[1]) + len(key[2]) <= _MAX_CACHED_KEY:
+            if len(key[1]) + len(key[2]) <= _LONGEST_CACHED:
                 self._arrivals.put(key, arrival)
         return arrival
 
@@ -173,7 +141,7 @@ class SourceResolver:
         name = self._bots.ai_crawler(user_agent)
         bot = f"{kind}: {name}" if name else kind
         trace.append(Step("bot", f"yes, {bot}: counted apart, no session" if bot else "no"))
-        known = self._judge(referrer, None, trace) if referrer else _NO_REFERRER
+        known = self._referrers.judge(referrer, trace=trace) if referrer else self._referrers.none
         if not referrer:
             trace.append(Step("referrer", "none"))
         if known.final is not None:
@@ -203,7 +171,7 @@ class SourceResolver:
     ) -> Source:
         """The source that explicit fields name: an offline conversion, a lead born in a CRM, a cost."""
         tags = TagSet(source.strip().lower(), medium.strip().lower(), campaign.strip(), term.strip(), content.strip())
-        arrival = self._finish(_Draft(tags.source, tags.medium, tags, arrival="tagged"), "", "", None)
+        arrival = self._finish(Draft(tags.source, tags.medium, tags, arrival="tagged"), "", "", None)
         return arrival.source if arrival.source is not None else DIRECT
 
     def assign_channel(
@@ -228,59 +196,6 @@ class SourceResolver:
         category = site.site.category or _CATEGORY_OF_KIND.get(site.kind) if site else None
         return self._channel(source, medium, campaign, None, category, resolved=False)
 
-    # --- referrers -----------------------------------------------------------------------------------
-
-    def _judge(self, referrer: str, origin: str | None, trace: list[Step] | None = None) -> _Referrer:
-        """What is known of a referrer's host. Remembered under the origin when that says it all."""
-        place = None if referrer.strip().lower() in _NO_REFERRER_TEXTS else split_url(referrer)
-        if place is None:
-            known = _NO_REFERRER if referrer.strip().lower() in _NO_REFERRER_TEXTS else _BAD_REFERRER
-        elif place.scheme in _WEB_SCHEMES:
-            known = self._judge_host(place.host)
-        elif place.scheme in _APP_SCHEMES:
-            known = self._judge_package(place.host)
-        else:
-            known = _BAD_REFERRER
-        if trace is not None:
-            trace.append(Step(*_describe(known, referrer)))
-        if origin is not None and len(origin) <= 512:
-            # An origin with more than scheme and host in it ("google.com?q=a") must not speak for others.
-            scheme, separator, rest = origin.partition("://")
-            clean = bool(separator and rest) and "%" not in scheme and not any(mark in rest for mark in "/?#\\%")
-            if clean or len(origin) == len(referrer):
-                self._origins.put(origin, known if clean else _by_itself(known))
-        return known
-
-    def _judge_host(self, host: str) -> _Referrer:
-        if registrable_domain(host) in self._own_domains:
-            return _Referrer(host, final=NO_SOURCE)
-        if self._spam and any(name in self._spam for name in name_suffixes(host)):
-            return _Referrer(host, final=Arrival("spam", None, host))
-        known = _Referrer(host)
-        own_exclusions = (
-            Match("excluded", _OWN_EXCLUSION, name, path)
-            for name in name_suffixes(host)
-            for path in self._excluded.get(name, ())
-        )
-        known.matches = (*own_exclusions, *self._matcher.of_host(host), *self._by_category(host))
-        known.by_path = any(match.path or match.site.keywords for match in known.matches)
-        return known
-
-    def _by_category(self, host: str) -> tuple[Match, ...]:
-        """A host that only Google's list of categories has: social, shopping or video, but not search, where that list
-        means portals as well."""
-        name = without_www(host)
-        match self._ga_categories.get(name):
-            case "social" | "shopping" | "video" as kind:
-                return (Match(kind, Site(name), name, ""),)
-            case _:
-                return ()
-
-    def _judge_package(self, package: str) -> _Referrer:
-        if package in self._own_hosts:
-            return _Referrer(package, final=NO_SOURCE)
-        return _Referrer(package, package=self._matcher.of_package(package) or Match("service", Site(""), package, ""))
-
     def _page_domain(self, url: str) -> str:
         """The registrable domain of a landing page."""
         cut = url.find("/", 8)
@@ -295,7 +210,7 @@ class SourceResolver:
 
     # --- decisions -----------------------------------------------------------------------------------
 
-    def _from_landing(self, found: Found, known: _Referrer, url: str, trace: list[Step] | None) -> Arrival | None:
+    def _from_landing(self, found: Found, known: Referrer, url: str, trace: list[Step] | None) -> Arrival | None:
         """The rules that the landing page's parameters decide, in their order: cross-domain link, tags, click ids,
         referral link. None if they say nothing."""
         names = {name for name, _ in found}
@@ -305,7 +220,7 @@ class SourceResolver:
         draft = self._from_tags(found, names, known, trace)
         return None if draft is None else self._finish(draft, url, known.host, trace)
 
-    def _from_tags(self, found: Found, names: set[str], known: _Referrer, trace: list[Step] | None) -> _Draft | None:
+    def _from_tags(self, found: Found, names: set[str], known: Referrer, trace: list[Step] | None) -> Draft | None:
         tags = tag_sets(found)
         click_id = next((entry for name, entry in self._click_ids.items() if name in names), None)
         draft = self._from_click_id(click_id, known) if click_id else None
@@ -321,7 +236,7 @@ class SourceResolver:
             return draft.with_tags(tags)
         if REFERRAL_LINK in names:
             _note(trace, "referral link", "the link carries a code of a referral programme")
-            return _Draft(
+            return Draft(
                 channels.REFERRAL_PROGRAMME_MEDIUM,
                 channels.REFERRAL_PROGRAMME_MEDIUM,
                 tags,
@@ -330,7 +245,7 @@ class SourceResolver:
             )
         return None
 
-    def _tagged(self, tags: TagSet, draft: _Draft | None, trace: list[Step] | None) -> _Draft:
+    def _tagged(self, tags: TagSet, draft: Draft | None, trace: list[Step] | None) -> Draft:
         source, medium, click_id = tags.source, tags.medium, ""
         carried = None
         if draft is not None:
@@ -340,11 +255,11 @@ class SourceResolver:
         if not medium and tags.family == "openstat":
             match = self._matcher.of_name(source)
             medium = "cpc" if match is not None and match.kind == "ads" else ""
-        return _Draft(
+        return Draft(
             source, medium, tags, arrival="tagged", click_id=click_id, platform=tags.source_platform, carried=carried
         )
 
-    def _from_click_id(self, click_id: ClickId, known: _Referrer) -> _Draft:
+    def _from_click_id(self, click_id: ClickId, known: Referrer) -> Draft:
         source, platform, medium, category = click_id.source, click_id.platform, click_id.medium, click_id.category
         for case in click_id.by_referrer:
             if known.host and case.host in name_suffixes(known.host) and not (self._ga4 and case.extended_only):
@@ -353,11 +268,11 @@ class SourceResolver:
                 break
         if not medium:
             medium = "referral" if self._ga4 else category or "referral"
-        return _Draft(
+        return Draft(
             source, medium, TagSet(), arrival="auto_tagged", click_id=click_id.name, platform=platform, carried=category
         )
 
-    def _from_referrer(self, known: _Referrer, url: str, referrer: str, trace: list[Step] | None) -> Arrival:
+    def _from_referrer(self, known: Referrer, url: str, referrer: str, trace: list[Step] | None) -> Arrival:
         """The rules about the referrer, in their order: excluded, known sites, plain referral, direct."""
         host = known.host
         if not host:
@@ -372,7 +287,7 @@ class SourceResolver:
             if match.path and not path.startswith(match.path):
                 continue
             if match.kind == "excluded":
-                if match.site is not _OWN_EXCLUSION and not self._rules.known_exclusions:
+                if match.site is not OWN_EXCLUSION and not self._rules.known_exclusions:
                     continue
                 _note(trace, "excluded referrer", f"{match.pattern}{match.path} ({match.site.name}): the visit goes on")
                 return Arrival("none", None, host)
@@ -387,7 +302,7 @@ class SourceResolver:
             return self._from_site(portal._replace(kind="service"), host, "", url, trace)
         _note(trace, "referral", f"a link on {host}, which is in no table")
         return self._finish(
-            _Draft(without_www(host), "referral", TagSet(), platform=without_alias_prefixes(host), referral=True),
+            Draft(without_www(host), "referral", TagSet(), platform=without_alias_prefixes(host), referral=True),
             url, host, trace,
         )  # fmt: skip
 
@@ -396,7 +311,7 @@ class SourceResolver:
         source = without_www(host) if kind == "service" else site.source or without_www(host)
         _note(trace, _RULE_OF_KIND[kind], f"{match.pattern}{match.path} is {site.name}")
         return self._finish(
-            _Draft(source, self._medium(kind, site), TagSet(), platform=site.name, keyword=keyword, kind=kind,
+            Draft(source, self._medium(kind, site), TagSet(), platform=site.name, keyword=keyword, kind=kind,
                    category=site.category, referral=kind == "service"),
             url, host, trace,
         )  # fmt: skip
@@ -412,7 +327,7 @@ class SourceResolver:
             _note(trace, _RULE_OF_KIND[kind], f"the app {package} is {site.name}")
         source = site.source or (split_pattern(site.hosts[0])[0] if site.hosts and site.name else package)
         return self._finish(
-            _Draft(without_www(source), self._medium(kind, site), TagSet(), platform=site.name or package, kind=kind,
+            Draft(without_www(source), self._medium(kind, site), TagSet(), platform=site.name or package, kind=kind,
                    referral=kind == "service"),
             url, package, trace,
         )  # fmt: skip
@@ -422,7 +337,7 @@ class SourceResolver:
             return "referral"
         return site.medium or _MEDIUM_OF_KIND[kind]
 
-    def _finish(self, draft: _Draft, url: str, referrer_host: str, trace: list[Step] | None) -> Arrival:
+    def _finish(self, draft: Draft, url: str, referrer_host: str, trace: list[Step] | None) -> Arrival:
         """Complete a draft: platform by name, custom rules, channel; shared with equal ones."""
         tags = draft.tags
         source, medium = draft.source or NOT_SET, draft.medium or NOT_SET
@@ -475,7 +390,7 @@ class SourceResolver:
         return shared
 
     def _rule_input(
-        self, source: str, medium: str, draft: _Draft, platform: str, url: str, referrer_host: str
+        self, source: str, medium: str, draft: Draft, platform: str, url: str, referrer_host: str
     ) -> RuleInput:
         landing = split_url(url) if self._custom.needs_landing else None
         return RuleInput(
@@ -515,48 +430,7 @@ class SourceResolver:
         return channels.ga4_channel(facts) if self._ga4 else channels.extended_channel(facts)
 
 
-class _Draft:
-    """A source in the making."""
-
-    __slots__ = (
-        "arrival", "carried", "category", "click_id", "keyword", "kind", "medium", "platform", "referral", "source", "tags",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        source: str,
-        medium: str,
-        tags: TagSet,
-        *,
-        arrival: ArrivedBy = "referrer",
-        click_id: str = "",
-        platform: str = "",
-        carried: Category | None = None,
-        keyword: str = "",
-        kind: Kind | None = None,
-        category: Category | None = None,
-        referral: bool = False,
-    ) -> None:
-        self.source = source
-        self.medium = medium
-        self.tags = tags
-        self.arrival = arrival
-        self.click_id = click_id
-        self.platform = platform
-        self.carried = carried
-        self.keyword = keyword
-        self.kind = kind
-        self.category = category
-        self.referral = referral
-
-    def with_tags(self, tags: TagSet) -> _Draft:
-        """The same with campaign, term, content and id of tags that do not name another source."""
-        self.tags = tags
-        return self
-
-
-_DIRECT_DRAFT: Final = _Draft("(direct)", "(none)", TagSet(), arrival="direct")
-_OWN_EXCLUSION: Final = Site("in the settings")
+_DIRECT_DRAFT: Final = Draft("(direct)", "(none)", TagSet(), arrival="direct")
 
 _NOT_IN_CATEGORIES: Final = frozenset(("service", "ads"))
 """Kinds of our own tables that say better than Google's categories what a host is (link shorteners are not social)."""
@@ -580,47 +454,12 @@ def _note(trace: list[Step] | None, rule: str, verdict: str) -> None:
         trace.append(Step(rule, verdict))
 
 
-def _describe(known: _Referrer, referrer: str) -> tuple[str, str]:
-    if known is _NO_REFERRER:
-        return "referrer", "none"
-    if known.bad:
-        return "referrer", f"{referrer[:80]!r} cannot be read as one: taken as none"
-    if known.final is not None:
-        if known.final.kind == "spam":
-            return "referrer spam", f"{known.host} is on the list: no session, counted apart"
-        return "internal", f"{known.host} is one of your own domains: no new source"
-    return "referrer", f"{'app' if known.package else 'host'} {known.host}"
-
-
 def _show(tags: TagSet) -> str:
     return ", ".join(f"{name} {value!r}" for name, value in tags._asdict().items() if value and name != "family")
 
 
 def _without_query(url: str) -> str:
     return url.partition("#")[0].partition("?")[0]
-
-
-def _by_itself(known: _Referrer) -> _Referrer:
-    """The same knowledge for a referrer whose path and query are part of the key."""
-    copy = _Referrer(known.host, final=known.final, bad=known.bad, package=known.package)
-    copy.matches, copy.by_path = known.matches, known.by_path
-    return copy
-
-
-def _own_domain(domain: str) -> str:
-    place = split_url(domain.strip().lstrip("."))
-    return registrable_domain(place.host) if place else domain.strip().lower()
-
-
-def _excluded_patterns(patterns: tuple[str, ...]) -> dict[str, list[str]]:
-    """Host pattern → path prefixes, the longest first."""
-    excluded: dict[str, list[str]] = {}
-    for text in patterns:
-        host, path = split_pattern(text.partition("://")[2] or text)
-        excluded.setdefault(without_www(host), []).append(path)
-    for paths in excluded.values():
-        paths.sort(key=len, reverse=True)
-    return excluded
 
 
 def _keyword(place: Place, site: Site) -> str:
