@@ -31,9 +31,11 @@ ORIGIN_TOPIC = "origin.topic"
 ORIGIN_PARTITION = "origin.partition"
 ORIGIN_OFFSET = "origin.offset"
 ORIGIN_TIMESTAMP = "origin.timestamp"
+ORIGIN_UNKEYED = "origin.unkeyed"
 REPLAY_TIMESTAMP = "replay.timestamp"
 MISPLACED = "misplaced:"
-_OURS = frozenset({KIND, ORIGIN_TOPIC, ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_TIMESTAMP})
+_OURS = 6
+"""So many headers of ours stand before a forwarded record's own, which may bear any names, these too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,7 @@ class Batch:
 
     def reject(self, event: object, reason: DeadLetterReason, detail: str) -> None:
         origin = self.origin_of(event)
-        topic = header(origin.record.headers, ORIGIN_TOPIC) if not origin.source else None
-        self.dead.append((topic.decode() if topic else origin.topic, origin.record, reason, detail))
+        self.dead.append((origin.topic, origin.record, reason, detail))
 
     def count(self, name: str, label: str = "", n: int = 1) -> None:
         key = name, label
@@ -150,12 +151,13 @@ class Batch:
         record = origin.record
         timestamp = header(record.headers, REPLAY_TIMESTAMP)
         headers = (
-            *record.headers,
             (KIND, (MISPLACED + origin.source).encode()),
             (ORIGIN_TOPIC, origin.topic.encode()),
             (ORIGIN_PARTITION, b"%d" % self._partition),
             (ORIGIN_OFFSET, b"%d" % record.offset),
             (ORIGIN_TIMESTAMP, timestamp if timestamp is not None else b"%d" % record.timestamp),
+            (ORIGIN_UNKEYED, b"1" if record.key is None else b""),
+            *record.headers,
         )
         self._forward(key, record.value, headers)
 
@@ -323,8 +325,7 @@ class Workbench:
                 keyed, decode = found
                 event = decode(record.key, record.value, timestamp)
             except Rejected as why:
-                topic = header(record.headers, ORIGIN_TOPIC)
-                batch.dead.append((topic.decode() if topic else chunk.topic, record, why.reason, why.detail))
+                batch.dead.append((chunk.topic, record, why.reason, why.detail))
                 continue
             key = record.key if record.key is not None else keyed.processor.key_of(event)
             batch.events.append(event)
@@ -410,7 +411,8 @@ class Workbench:
         commit.forwards = batch.forwards
         commit.tally = batch.tally
         for topic, record, reason, detail in batch.dead:
-            commit.dead_letters.append(_dead_letter(topic, self.partition, record, reason, detail))
+            rekeyed = topic == self.topology.repartition
+            commit.dead_letters.append(_dead_letter(topic, self.partition, record, reason, detail, rekeyed=rekeyed))
             commit.reasons[reason] = commit.reasons.get(reason, 0) + 1
         commit.seconds["encode"] = time.perf_counter() - began
 
@@ -429,26 +431,25 @@ class Workbench:
             keyed.landed()
 
 
-def _dead_letter(topic: str, partition: int, record: Record, reason: str, detail: str) -> Outgoing:
+def _dead_letter(topic: str, partition: int, record: Record, reason: str, detail: str, *, rekeyed: bool) -> Outgoing:
     """The record as it came, byte for byte, with headers that say why and from where."""
-    headers = record.headers
-    at = b"%d" % partition, b"%d" % record.offset, b"%d" % record.timestamp
-    if (
-        header(headers, ORIGIN_TOPIC) is not None
-    ):  # it was forwarded: tell of the record it was, without our own headers
-        at = tuple(header(headers, name) or b"" for name in (ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_TIMESTAMP))  # type: ignore[assignment]
-        headers = tuple(h for h in headers if h[0] not in _OURS)
+    key, headers = record.key, record.headers
+    origin = topic.encode(), b"%d" % partition, b"%d" % record.offset, b"%d" % record.timestamp
+    if rekeyed and header(headers, ORIGIN_TOPIC) is not None:  # it was forwarded: tell of the record it was
+        ours, headers = dict(headers[:_OURS]), headers[_OURS:]
+        origin = ours[ORIGIN_TOPIC], ours[ORIGIN_PARTITION], ours[ORIGIN_OFFSET], ours[ORIGIN_TIMESTAMP]
+        key = None if ours[ORIGIN_UNKEYED] else key
     return (
-        record.key,
+        key,
         record.value,
         (
             *headers,
             ("dlq.reason", reason.encode()),
             ("dlq.detail", detail.encode("utf-8", "replace")),
-            ("dlq.topic", topic.encode()),
-            ("dlq.partition", at[0]),
-            ("dlq.offset", at[1]),
-            ("dlq.timestamp", at[2]),
+            ("dlq.topic", origin[0]),
+            ("dlq.partition", origin[1]),
+            ("dlq.offset", origin[2]),
+            ("dlq.timestamp", origin[3]),
         ),
     )
 

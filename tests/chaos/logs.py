@@ -1,0 +1,81 @@
+"""Reading whole topics with a client of another make than the product's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from confluent_kafka import Consumer, IsolationLevel, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+
+class Read(NamedTuple):
+    """One record as it lies in the log."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes | None]]
+
+
+def read(
+    bootstrap: str,
+    topic: str,
+    partitions: int,
+    *,
+    committed: bool = True,
+    starts: dict[int, int] | None = None,
+) -> list[Read]:
+    """Every record of a topic up to its end (the last stable offset), partition by partition in log order."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": bootstrap,
+            "group.id": "oracle",
+            "isolation.level": "read_committed" if committed else "read_uncommitted",
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 50,
+        }
+    )
+    wanted = range(partitions) if starts is None else sorted(starts)
+    consumer.assign([TopicPartition(topic, p, -2 if starts is None else starts[p]) for p in wanted])
+    found: dict[int, list[Read]] = {p: [] for p in wanted}
+    ended: set[int] = set()
+    try:
+        while len(ended) < len(found):
+            for message in consumer.consume(10_000, 0.5):
+                partition = message.partition()
+                assert partition is not None
+                if message.error() is not None:
+                    ended.add(partition)
+                else:
+                    found[partition].append(_read(message))
+    finally:
+        consumer.close()
+    return [record for p in sorted(found) for record in found[p]]
+
+
+def _read(message: Message) -> Read:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    key, value = message.key(), message.value()
+    assert not isinstance(key, str)
+    assert not isinstance(value, str)
+    return Read(partition, offset, message.timestamp()[1], key, value, message.headers() or [])  # type: ignore[arg-type]
+
+
+def ends(admin: AdminClient, topic: str, partitions: int, *, stable: bool = False) -> dict[int, int]:
+    """End offsets: of what is stable, or of everything written."""
+    level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
+    asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in range(partitions)}
+    answers = admin.list_offsets(asked, isolation_level=level, request_timeout=20)
+    return {tp.partition: future.result(30).offset for tp, future in answers.items()}
+
+
+def hanging(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:
+    """Records at the end of each partition that no read_committed reader can see yet: a transaction is open."""
+    written, stable = ends(admin, topic, partitions), ends(admin, topic, partitions, stable=True)
+    return {p: written[p] - stable[p] for p in written if written[p] > stable[p]}

@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def apply(name: str) -> None:
+    raise KeyError(name)
