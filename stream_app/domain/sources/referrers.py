@@ -70,11 +70,13 @@ class Referrers:
         self._origins: TwoGenerations[str, Referrer] = TwoGenerations(cache_size)
         self.none = Referrer()
         self.bad = Referrer(bad=True)
-        self.by_origin = self._origins.get
-        """What is kept under an origin (`https://host`); None if nothing is."""
+        self.lately = self._origins.young
+        """What is known of the origins (`https://host`) that came lately."""
 
     def judge(self, referrer: str, origin: str = "", trace: list[Step] | None = None) -> Referrer:
         """What is known of a referrer's host; kept under the origin when that says it all."""
+        if origin and (kept := self._origins.get(origin)) is not None:
+            return kept
         known = self._judge(referrer)
         if trace is not None:
             trace.append(self._step(known, referrer))

@@ -73,6 +73,7 @@ class SourceResolver:
         self._click_ids = {click_id.name.lower(): click_id for click_id in tables.click_ids}
         self._ga_categories = tables.ga_categories
         self._referrers = Referrers(rules, self._matcher, tables.spam, tables.ga_categories, cache_size)
+        self._lately = self._referrers.lately.get
         self._scanner = TagScanner(self._click_ids, () if self._ga4 else rules.referral_parameters)
         self._offline = OfflineSources(rules.phone_numbers)
         self._bots = BotDetector(tables.ai_crawlers, cache_size=1_024)
@@ -89,7 +90,7 @@ class SourceResolver:
         if referrer:
             cut = referrer.find("/", 8)
             origin = referrer if cut < 0 else referrer[:cut]
-            known = self._referrers.by_origin(origin)
+            known = self._lately(origin)
             if known is None:
                 known = self._referrers.judge(referrer, origin)
             if known.final is not None:
@@ -200,7 +201,7 @@ class SourceResolver:
         """The registrable domain of a landing page."""
         cut = url.find("/", 8)
         origin = url[:MAX_URL] if cut < 0 else url[:cut]
-        domain = self._pages.get(origin)
+        domain = self._pages.young.get(origin)
         if domain is None:
             place = split_url(origin)
             domain = registrable_domain(place.host) if place else ""

@@ -15,6 +15,9 @@ CROSS_DOMAIN = "_gl"
 OPENSTAT = "_openstat"
 REFERRAL_LINK = "referral link"
 
+_LONGEST_MISSING = len("%28not%20set%29")
+_MACRO_STARTS = frozenset("{[$%_")
+
 _FIELDS = ("source", "medium", "campaign", "term", "content", "id", "source_platform")
 _UTM = {f"utm_{field}": f"utm_{field}" for field in _FIELDS}
 _MATOMO_SPELLINGS = {
@@ -90,19 +93,21 @@ class TagScanner:
             text = text.replace("&amp;", "&")
         if "%5F" in text or "%5f" in text:
             text = text.replace("%5F", "_").replace("%5f", "_")
-        names = self._names
+        names, marks = self._names, self._marks
         for part in text.split("&"):
             name, _, value = part.partition("=")
             canonical = names.get(name.lower())
             if canonical is None or not value:
                 continue
-            if canonical in self._marks:
-                if canonical not in found and tag_value(value):
+            if canonical in marks:
+                # A long value that starts like no macro needs no second look.
+                if (len(value) > _LONGEST_MISSING and value[0] not in _MACRO_STARTS) or tag_value(value):
                     found[canonical] = ""
-            else:
-                key = prefix + canonical
-                if key not in found or not tag_value(found[key]):
-                    found[key] = value
+                continue
+            if prefix:
+                canonical = prefix + canonical
+            if canonical not in found or not tag_value(found[canonical]):
+                found[canonical] = value
 
 
 def tag_sets(found: Found) -> TagSet:
