@@ -154,5 +154,5 @@ class StateQueries:
         found = task.bench.states[processor.name].committed(key)
         if found is None:
             return None
-        document: dict[str, object] = processor.readable(key, found)  # type: ignore[attr-defined]
+        document: dict[str, object] = processor.readable(key, found)
         return json.dumps(document, ensure_ascii=False, default=str).encode()

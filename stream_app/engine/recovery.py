@@ -282,9 +282,9 @@ async def _settle(
     if offsets and not _agree(found, committed):
         raise CannotOpen(
             f"task {task.partition}: the changelog says {dict(found.offsets)} at commit {found.seq}, the group has "
-            f"{ {t: (c.offset, c.metadata) for t, c in committed.items() if c} }. Were the group's offsets set by hand? "
-            "Put them back, or reprocess from the beginning: stop all workers, delete the group and the changelog topic, "
-            "create it anew."
+            f"{ {t: (c.offset, c.metadata) for t, c in committed.items() if c} }. Were the group's offsets set by "
+            "hand? Put them back, or reprocess from the beginning: stop all workers, delete group and changelog "
+            "topic, create it anew."
         )
     if not offsets:
         log.warning(
@@ -366,8 +366,8 @@ def _check_bounds(partition: int, meta: Meta, bounds: Mapping[str, tuple[int, in
             )
             raise CannotOpen(
                 f"task {partition} stands at offset {offset} of {topic}, which holds {begin} to {end}: records {what} "
-                "Nothing is skipped silently. To go on from what is there, stop all workers and delete the consumer group "
-                "and the changelog topic; state starts anew."
+                "Nothing is skipped silently. To go on from what is there, stop all workers and delete the consumer "
+                "group and the changelog topic; state starts anew."
             )
 
 
