@@ -15,7 +15,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .commit import commit as commit_protocol
@@ -38,6 +38,7 @@ from .work import Commit
 log = logging.getLogger(__name__)
 
 _ROWS_PER_SEED = 20_000
+_ATTEMPTS_TO_AGREE = 6
 
 
 class CannotOpen(Exception):
@@ -76,18 +77,18 @@ async def open_tasks(tasks: Sequence[Task], topology: Topology, world: World) ->
         task.writer = await world.log.open_writer(task.partition)
 
     probe("open.start")
-    await asyncio.gather(*(fence(t) for t in tasks))
+    await _together(fence(t) for t in tasks)
     probe("open.fenced")
     topics = topology.input_topics
     committed = await world.log.committed(topics, partitions)
     probe("open.offsets")
     found = await _restore(by_partition, world)
-    for attempt in range(3):
+    for attempt in range(_ATTEMPTS_TO_AGREE):
         odd = [p for p in partitions if not _agree(found[p].meta(), committed[p])]
         if not odd:
             break
-        if attempt:  # a coordinator that has just moved may answer late: ask again before giving up
-            await asyncio.sleep(0.5)
+        # A coordinator or leader that has just moved may be behind for a moment: ask again before giving up
+        await asyncio.sleep(0.25 * attempt)
         again = await world.log.committed(topics, odd)
         committed = {**committed, **again}
         found = {**found, **await _restore({p: by_partition[p] for p in odd}, world)}
@@ -99,8 +100,16 @@ async def open_tasks(tasks: Sequence[Task], topology: Topology, world: World) ->
         _check_bounds(p, meta, bounds[p])
         task.recovered(meta)
 
-    await asyncio.gather(*(settle(t) for t in tasks))
+    await _together(settle(t) for t in tasks)
     probe("open.recovered")
+
+
+async def _together(steps: Iterable[Coroutine[object, object, None]]) -> None:
+    """All at once, and all of them over when this returns or raises: none goes on behind the back of whoever opens
+    these tasks again."""
+    for outcome in await asyncio.gather(*steps, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 def _agree(meta: Meta | None, committed: Mapping[str, Committed | None]) -> bool:
@@ -117,6 +126,20 @@ def _agree(meta: Meta | None, committed: Mapping[str, Committed | None]) -> bool
 async def _restore(tasks: Mapping[int, Task], world: World) -> dict[int, Restorer]:
     """Step 3: brings every task's store to the end of its changelog."""
     restorers: dict[int, Restorer] = {}
+    try:
+        await _restore_all(tasks, world, restorers)
+    except BaseException:  # an open store is a locked one
+        for restorer in restorers.values():
+            restorer.close()
+        raise
+    for partition, restorer in restorers.items():
+        tasks[partition].store = restorer.store
+        restorer.report(done=True)
+    world.probe("open.replayed")
+    return restorers
+
+
+async def _restore_all(tasks: Mapping[int, Task], world: World, restorers: dict[int, Restorer]) -> None:
     async with world.log.changelog_reader(list(tasks)) as reader:
         starts, ends = {}, {}
         for partition, task in tasks.items():
@@ -139,11 +162,6 @@ async def _restore(tasks: Mapping[int, Task], world: World) -> dict[int, Restore
                 if partition in starts and partition not in again and not restorer.finish():
                     again[partition] = restorer.restart()
             starts = again
-    for partition, restorer in restorers.items():
-        tasks[partition].store = restorer.store
-        restorer.report(done=True)
-    world.probe("open.replayed")
-    return restorers
 
 
 class Restorer:
@@ -152,6 +170,7 @@ class Restorer:
     def __init__(self, partition: int, world: World, begin: int, end: int) -> None:
         self.partition = partition
         self.store: Store
+        self._opened: Store | None = None
         self._world = world
         self._begin, self._end = begin, end
         self._expect: Position | None = None

@@ -75,7 +75,8 @@ class KafkaIntake:
         await self.tasks.shutdown()
         if self._consumer is not None:
             try:
-                await asyncio.wait_for(self._consumer.stop(), 5)
+                async with asyncio.timeout(5):
+                    await self._consumer.stop()
             except Exception as exc:  # noqa: BLE001  # leaving late costs the others a session timeout, nothing more
                 log.info("leaving the group: %r", exc)
 

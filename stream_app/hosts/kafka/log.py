@@ -121,7 +121,8 @@ class _fencing:  # noqa: N801  # a context manager used like a function, in the 
 async def _stop(client: Any) -> None:
     """Ends an aiokafka client within a deadline. Cancellation passes through."""
     try:
-        await asyncio.wait_for(client.stop(), 3)
+        async with asyncio.timeout(3):
+            await client.stop()
     except Exception as exc:  # noqa: BLE001  # whatever it is, nobody waits for this client any more
         log.info("stopping %s: %r", type(client).__name__, exc)
 
@@ -147,7 +148,8 @@ class KafkaLog:
 
     async def close(self) -> None:
         if self._admin is not None:
-            await asyncio.wait_for(self._admin.close(), 3)
+            async with asyncio.timeout(3):
+                await self._admin.close()
         if self._bounds is not None:
             await _stop(self._bounds)
 

@@ -123,7 +123,8 @@ class LocalHost:
     async def _run(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self.log.changed.wait(), 0.2)
+                async with asyncio.timeout(0.2):  # wait_for of Python 3.11 may swallow a cancellation
+                    await self.log.changed.wait()
             except TimeoutError:
                 self.tick()
             self.log.changed.clear()
