@@ -44,6 +44,8 @@ def split_url(text: str) -> Place | None:
     for _ in range(2):
         if _ENCODED_SCHEME.match(text):
             text = unquote(text, errors="replace")
+    if text.startswith("android-app//"):
+        text = text.replace("//", "://", 1)
     scheme = ""
     if (found := _SCHEME.match(text)) and text.startswith("//", found.end() + 1):
         scheme = found[0].lower()
