@@ -12,6 +12,7 @@ offset's metadata.
 from __future__ import annotations
 
 import asyncio
+import logging
 import zlib
 from base64 import b64decode, b64encode
 from bisect import bisect_right
@@ -27,7 +28,7 @@ from stream_app.domain.errors import Refused
 from stream_app.domain.events import moment, read_click
 from stream_app.domain.times import MINUTE_MS, rfc3339
 from stream_app.engine.processor import DeadLetterReason
-from stream_app.topics import CLICKS, DEAD_LETTERS, INPUTS, LIVE, REPARTITION, Catalogue
+from stream_app.topics import CLICKS, DEAD_LETTERS, INPUTS, LIVE, REPARTITION, Catalogue, TopicError, admin
 
 if TYPE_CHECKING:
     from stream_app.settings import Settings
@@ -41,10 +42,13 @@ REPLAY_DEAD_LETTER = "replay.dead-letter"
 _PER_TRANSACTION = 500
 _PER_TRANSACTION_BYTES = 8 << 20
 _IDLE_LIMIT_S = 15.0
+_STOP_LIMIT_S = 2.0
 _METADATA_LIMIT = 3_500
 """Bytes of offset metadata used at most; brokers take 4,096."""
 
 Header = tuple[str, bytes]
+
+log = logging.getLogger(__name__)
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -233,7 +237,15 @@ async def _consumer(settings: Settings) -> AsyncIterator[Any]:
     except (KafkaError, OSError) as exc:
         raise DlqError(f"{settings.kafka.bootstrap}: {exc!r}") from exc
     finally:
-        await consumer.stop()
+        await _stop(consumer)
+
+
+async def _stop(client: Any) -> None:
+    """Ends an aiokafka client; now and then one misses that it was told to, so nobody waits for it for long."""
+    try:
+        await asyncio.wait_for(client.stop(), _STOP_LIMIT_S)
+    except TimeoutError:
+        log.debug("%s did not stop in time", type(client).__name__)
 
 
 async def read(
@@ -264,9 +276,9 @@ async def _ranges(
     from aiokafka.structs import TopicPartition
 
     topic = Catalogue.of(settings).name(DEAD_LETTERS)
-    partitions = await _partitions(consumer, topic)
+    partitions = range((await _partition_counts(settings))[topic])
     only = {part.split(":")[0] for part in wanted.ids}
-    tps = [TopicPartition(topic, p) for p in sorted(partitions) if not only or str(p) in only]
+    tps = [TopicPartition(topic, p) for p in partitions if not only or str(p) in only]
     if not tps:
         return []
     begins = await consumer.beginning_offsets(tps)
@@ -289,15 +301,24 @@ async def _ranges(
     return result
 
 
-async def _partitions(consumer: Any, topic: str) -> set[int]:
-    # Asked for all topics: asking for one by name can create it.
-    if topic not in await consumer.topics():
+async def _partition_counts(settings: Settings) -> dict[str, int]:
+    """Topic on the broker → number of its partitions. Raises `DlqError` without a dead-letters topic."""
+    try:
+        async with admin(settings.kafka) as client:
+            # Asked for all topics: asking for one by name can create it.
+            counts = {topic["topic"]: len(topic["partitions"]) for topic in await client.describe_topics()}
+    except TopicError as exc:
+        raise DlqError(str(exc)) from exc
+    topic = Catalogue.of(settings).name(DEAD_LETTERS)
+    if not counts.get(topic):
         raise DlqError(f"topic {topic} does not exist; `stream-app topics create` makes it")
-    return set(consumer.partitions_for_topic(topic) or ())
+    return counts
 
 
 async def _records(consumer: Any, tp: Any, first: int, end: int) -> AsyncIterator[Any]:
     """Records of one partition in [first, end). Control records and aborted ones have offsets but never arrive."""
+    if first >= end:
+        return
     loop = asyncio.get_running_loop()
     consumer.assign([tp])
     consumer.seek(tp, first)
@@ -500,8 +521,8 @@ class _Replayer:
 
     async def _stop(self) -> None:
         if self._producer is not None:
-            await asyncio.wait_for(asyncio.shield(self._producer.stop()), 10)
-            self._producer = None
+            producer, self._producer = self._producer, None
+            await _stop(producer)
 
     async def _load(self) -> None:
         """The progress so far, and how far the stream time of each partition is."""
@@ -511,14 +532,15 @@ class _Replayer:
         from stream_app.settings.security import client_options
 
         async with _consumer(self._settings) as consumer:
-            partitions = sorted(await _partitions(consumer, self._topic))
+            counts = await _partition_counts(self._settings)
+            partitions = range(counts[self._topic])
             begins = await consumer.beginning_offsets([TopicPartition(self._topic, p) for p in partitions])
-            self._stream_times = await _stream_times(consumer, self._catalogue, partitions)
-        log = KafkaLog(options=client_options(self._settings.kafka), app_id=group_of(self._settings), changelog="")
+            self._stream_times = await _stream_times(consumer, self._catalogue, counts)
+        offsets = KafkaLog(options=client_options(self._settings.kafka), app_id=group_of(self._settings), changelog="")
         try:
-            committed = await log.committed([self._topic], partitions)
+            committed = await offsets.committed([self._topic], partitions)
         finally:
-            await log.close()
+            await offsets.close()
         for p in partitions:
             found = committed[p][self._topic]
             progress = Progress.parse(found.offset, found.metadata) if found else Progress()
@@ -526,8 +548,8 @@ class _Replayer:
             self._progress[p] = progress
 
     def starts(self) -> dict[int, int]:
-        """Where reading must begin."""
-        return {} if self._again else {p: progress.first for p, progress in self._progress.items()}
+        """Where reading may begin: what was asked for by id or time is looked at again, to say what became of it."""
+        return {} if self._again or not self._whole else {p: progress.first for p, progress in self._progress.items()}
 
     async def take(self, letter: DeadLetter, *, meant: bool) -> None:
         """Judges one letter; commits when enough have come together. Letters come without gaps, meant or not."""
@@ -654,16 +676,15 @@ def occurred_at(letter: DeadLetter) -> int:
     return at
 
 
-async def _stream_times(consumer: Any, catalogue: Catalogue, partitions: Sequence[int]) -> dict[int, int]:
+async def _stream_times(consumer: Any, catalogue: Catalogue, counts: Mapping[str, int]) -> dict[int, int]:
     """The newest timestamp in the inputs of each partition: no stream time can be further, but for idle time."""
     from aiokafka.structs import TopicPartition
 
-    existing = await consumer.topics()
-    topics = [catalogue.name(logical) for logical in INPUTS if logical in LIVE and catalogue.name(logical) in existing]
     times: dict[int, int] = {}
-    for topic in topics:
-        known = consumer.partitions_for_topic(topic) or set()
-        tps = [TopicPartition(topic, p) for p in partitions if p in known]
+    for topic in (catalogue.name(logical) for logical in INPUTS if logical in LIVE):
+        tps = [TopicPartition(topic, p) for p in range(counts.get(topic, 0))]
+        if not tps:
+            continue
         begins = await consumer.beginning_offsets(tps)
         ends = await consumer.end_offsets(tps)
         for tp in tps:

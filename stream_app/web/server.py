@@ -9,7 +9,7 @@ class WebServer:
     """One listening socket. `start` gives the address; a port of 0 takes any free one."""
 
     def __init__(self, application: web.Application, host: str, port: int) -> None:
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False, shutdown_timeout=1.0)
         self._host = host
         self._port = port
         self.url = ""
@@ -18,7 +18,7 @@ class WebServer:
     async def start(self) -> str:
         """Begins to listen. Raises `OSError`, which names the address, when it is taken or not ours."""
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, shutdown_timeout=1.0)
+        site = web.TCPSite(self._runner, self._host, self._port)
         try:
             await site.start()
         except OSError as exc:
