@@ -159,8 +159,8 @@ async def _restore_all(tasks: Mapping[int, Task], world: World, restorers: dict[
                     again[partition] = restorer.restart()
                 await asyncio.sleep(0)
             for partition, restorer in restorers.items():
-                if partition in starts and partition not in again and not restorer.finish():
-                    again[partition] = restorer.restart()
+                if partition in starts and partition not in again and (start := restorer.finish()) is not None:
+                    again[partition] = start
             starts = again
 
 
@@ -170,7 +170,6 @@ class Restorer:
     def __init__(self, partition: int, world: World, begin: int, end: int) -> None:
         self.partition = partition
         self.store: Store
-        self._opened: Store | None = None
         self._world = world
         self._begin, self._end = begin, end
         self._expect: Position | None = None
@@ -203,9 +202,7 @@ class Restorer:
 
     def restart(self) -> int:
         """Wipes the store and starts from the beginning."""
-        store = getattr(self, "store", None)
-        if store is not None:
-            store.close()
+        self.close()
         self._world.stores.wipe(self.partition)
         self.store = self._world.stores.open(self.partition)
         self._expect = self._incarnation = None
@@ -213,24 +210,40 @@ class Restorer:
         self._from, self._replayed = self._begin, 0
         return self._begin
 
+    def close(self) -> None:
+        store = getattr(self, "store", None)
+        if store is not None:
+            store.close()
+
     @property
     def found_nothing(self) -> bool:
         """The changelog holds not one committed record: if the store has something, it is all there is."""
         return self._from == self._begin and not self._replayed
 
     def apply(self, records: Sequence[Record], position: int) -> bool:
-        """Writes records and where they ended; False if the store turned out to be of another changelog."""
+        """Writes records and where they ended; False if the store turned out to be of another changelog, or damaged."""
         if not records:
             return True
+        try:
+            return self._apply(records, position)
+        except StoreDamaged as exc:
+            log.warning("task %d: the store is damaged (%s); rebuilding it from the changelog", self.partition, exc)
+            return False
+
+    def _apply(self, records: Sequence[Record], position: int) -> bool:
         if self._stale:  # not before something else is there to rebuild it from
             log.warning("task %d: the store is stale; rebuilding it from the changelog", self.partition)
             self.restart()
         if self._expect is not None:
             first, expected = records[0], self._expect
             self._expect = None
-            if first.offset == expected.offset and not expected.matches(first.key, first.value):
+            # A gap may only be compaction, but a changelog copied into a new topic looks the same, and replaying that
+            # from here would miss what the copy has moved to smaller offsets.
+            if first.offset != expected.offset or not expected.matches(first.key, first.value):
                 log.warning(
-                    "task %d: the changelog is not the one this store was made from; rebuilding", self.partition
+                    "task %d: the changelog is not the one this store was made from, or was compacted past where it "
+                    "stood; rebuilding it",
+                    self.partition,
                 )
                 return False
         rows: list[tuple[bytes, bytes | None]] = []
@@ -251,8 +264,20 @@ class Restorer:
         self.report(done=False, at=position)
         return True
 
-    def finish(self) -> bool:
-        """False if what the changelog says last belongs to another incarnation than the store did."""
+    def finish(self) -> int | None:
+        """None: done. Else where to start again: what the changelog says last belongs to another incarnation than the
+        store did, or the changelog ended before anything could be compared."""
+        if self._expect is not None:
+            self._expect, self._stale, self._from = None, True, self._begin
+            return self._begin
+        try:
+            same = self._same_incarnation()
+        except StoreDamaged as exc:
+            log.warning("task %d: the store is damaged (%s); rebuilding it from the changelog", self.partition, exc)
+            same = False
+        return None if same else self.restart()
+
+    def _same_incarnation(self) -> bool:
         meta = self.meta()
         return self._incarnation is None or meta is None or meta.incarnation == self._incarnation
 
@@ -319,7 +344,7 @@ async def _settle(
         meta = _new_meta(
             found.seq, {**{t: bounds[t][0] for t in missing}, **found.offsets}, topology, found, fresh=empty
         )
-        rows = _all_rows(store) if empty else []
+        rows = _all_rows(task.partition, store) if empty else []
         if empty:
             log.warning(
                 "task %d: the changelog is empty, the store is whole: writing it back (%d rows)",
@@ -343,14 +368,20 @@ def _new_meta(
     )
 
 
-def _all_rows(store: Store) -> list[Outgoing]:
+def _all_rows(partition: int, store: Store) -> list[Outgoing]:
     """Every changelogged row of a store."""
     rows: list[Outgoing] = []
-    for kind in (b"p", b"s"):
-        start, stop = kind, bytes([kind[0] + 1])
-        while keys := store.scan(start, stop, _ROWS_PER_SEED):
-            rows.extend((key, store.get(key), ()) for key in keys)
-            start = keys[-1] + b"\x00"
+    try:
+        for kind in (b"p", b"s"):
+            start, stop = kind, bytes([kind[0] + 1])
+            while keys := store.scan(start, stop, _ROWS_PER_SEED):
+                rows.extend((key, store.get(key), ()) for key in keys)
+                start = keys[-1] + b"\x00"
+    except StoreDamaged as exc:
+        raise CannotOpen(
+            f"task {partition}: its changelog is empty and its store is damaged ({exc}). Bring one of them back from a "
+            "backup; or reprocess from the beginning: stop all workers and delete the consumer group."
+        ) from exc
     return rows
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .commit import commit as commit_protocol
-from .ports import Clock, Observer, Probe, Store, Writer
+from .ports import Clock, Observer, Probe, Store, StoreDamaged, Writer
 from .rows import Meta
 from .state import KeyedStates, Overlay, Timers
 from .topology import Topology
@@ -72,6 +72,8 @@ class Task:
         self.epoch = -1
         self.writer: Writer | None = None
         self.store: Store | None = None
+        self.store_damaged = False
+        """It failed because of its store: that must be rebuilt, or it would fail again."""
         self._settings = settings
         self._clock = clock
         self._observer = observer
@@ -286,6 +288,7 @@ class Task:
             return
         self.phase = Phase.FAILED
         self.failures += 1
+        self.store_damaged = isinstance(exc, StoreDamaged)
         self._on_failure(self, exc)
 
     async def close(self, *, drain: bool, deadline_s: float) -> None:

@@ -116,7 +116,7 @@ class Tasks:
         log.info("running tasks %s", [t.partition for t in tasks])
 
     def _opened(self, opening: asyncio.Task[None]) -> None:
-        if opening.cancelled() or (exc := opening.exception()) is None:
+        if opening.cancelled() or (exc := opening.exception()) is None or opening is not self._opener:
             return
         tasks = list(self.tasks.values())
         if self._hopeless(exc) or any(t.failures >= self._settings.max_failures for t in tasks):
@@ -125,19 +125,21 @@ class Tasks:
         log.warning("opening failed: %r; trying again", exc)
         for task in tasks:
             task.failures += 1
-        self._reopen(tasks, fenced=isinstance(exc, Fenced))
+        self._reopen(tasks)
 
     def _failed(self, task: Task, exc: BaseException) -> None:
         self._world.observer.abort(cause_of(exc))
         log.warning("task %d failed (%d in a row): %r", task.partition, task.failures, exc, exc_info=exc)
+        if self.tasks.get(task.partition) is not task:  # revoked a moment ago: whoever closes it deals with it
+            return
         if self._hopeless(exc) or task.failures >= self._settings.max_failures:
             self._die(exc)
             return
         self._intake.pause(task.partition)
-        self._reopen([task], fenced=isinstance(exc, Fenced))
+        self._reopen([task])
 
-    def _reopen(self, tasks: list[Task], *, fenced: bool) -> None:
-        reopener = asyncio.create_task(self._open_again(tasks, fenced), name="reopen")
+    def _reopen(self, tasks: list[Task]) -> None:
+        reopener = asyncio.create_task(self._open_again(tasks), name="reopen")
         self._reopeners.add(reopener)
         reopener.add_done_callback(self._reopened)
 
@@ -146,15 +148,20 @@ class Tasks:
         if not reopener.cancelled() and (exc := reopener.exception()) is not None:
             self._die(exc)
 
-    async def _open_again(self, tasks: list[Task], fenced: bool) -> None:
-        """As if newly assigned. A revocation cancels this at any time."""
+    async def _open_again(self, tasks: list[Task]) -> None:
+        """As if newly assigned. A revocation cancels this at any time.
+
+        First the group must confirm this member: whoever was fenced has perhaps another owner, or only a transaction
+        timeout behind it; and a process that stood still for long fails with whatever it finds first.
+        """
         await asyncio.gather(*(self._close(t, drain=False) for t in tasks))
+        for task in tasks:
+            if task.store_damaged:  # the changelog has all of it: it ran
+                log.warning("task %d: the store is damaged; rebuilding it from the changelog", task.partition)
+                self._world.stores.wipe(task.partition)
         while True:
-            if fenced:  # perhaps another owner, perhaps only a transaction timeout: the group knows
-                log.info(
-                    "tasks %s were fenced: waiting for the group to confirm this member", [t.partition for t in tasks]
-                )
-                await self._intake.still_member()
+            log.info("tasks %s: waiting for the group to confirm this member", [t.partition for t in tasks])
+            await self._intake.still_member()
             failures = max(t.failures for t in tasks)
             await asyncio.sleep(min(0.05 * 2**failures, 5))
             fresh = []
@@ -172,7 +179,6 @@ class Tasks:
                 if self._hopeless(exc) or any(t.failures >= self._settings.max_failures for t in tasks):
                     raise
                 log.warning("opening again failed: %r", exc)
-                fenced = isinstance(exc, Fenced)
             else:
                 return
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import re
 import shutil
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import IO, TypeVar, cast
 
 import rocksdict
 
@@ -64,15 +66,8 @@ class RocksStore:
         try:
             self._db = rocksdict.Rdict(str(path), options)
         except Exception as exc:  # the binding raises plain Exception
-            if (
-                "lock" in str(exc).lower()
-                and "No locks available" not in str(exc)
-                and "Resource temporarily" in str(exc)
-            ):
-                raise BlockingIOError(
-                    f"{path} is in use by another process: every worker needs a state directory of its own "
-                    "(engine.state_directory)"
-                ) from exc
+            if re.search("lock.*(Resource temporarily unavailable|No locks available)", str(exc), re.DOTALL):
+                raise _in_use(path) from exc
             raise StoreDamaged(str(exc)) from exc
         self.get: Callable[[bytes], bytes | None] = self._guarded(self._db.get)
 
@@ -101,11 +96,16 @@ class RocksStore:
     def scan(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
         found: list[bytes] = []
         try:
-            keys = cast("Iterator[bytes]", iter(self._db.keys(from_key=start)))  # raw mode: bytes only
-            for key in keys:
-                if key >= stop or len(found) >= limit:
+            # Not `keys()`: that ends at a damaged block as if there were nothing more.
+            rows = self._db.iter()
+            rows.seek(start)
+            while len(found) < limit and rows.valid():
+                key = cast("bytes", rows.key())  # raw mode: bytes only
+                if key >= stop:
                     break
                 found.append(key)
+                rows.next()
+            rows.status()
         except Exception as exc:
             raise StoreDamaged(str(exc)) from exc
         return found
@@ -117,6 +117,27 @@ class RocksStore:
 
     def close(self) -> None:
         self._db.close()
+
+
+def hold(directory: Path) -> IO[bytes]:
+    """Takes a state directory for this process, until the file returned is closed or the process ends.
+
+    Raises BlockingIOError, with a text for operators, if another one has it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    file = (directory / "in-use").open("wb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        file.close()
+        raise _in_use(directory) from exc
+    return file
+
+
+def _in_use(path: Path) -> BlockingIOError:
+    return BlockingIOError(
+        f"{path} is in use by another worker: every worker needs a state directory of its own (engine.state_directory)"
+    )
 
 
 class MemoryStores:

@@ -120,6 +120,8 @@ class Member:
 
     def said(self, pattern: str) -> list[str]:
         """Matches since the mark."""
+        if not self.log.exists():
+            return []
         with self.log.open("rb") as file:
             file.seek(self._mark)
             return re.findall(pattern, file.read().decode(errors="replace"))
@@ -365,7 +367,7 @@ class Feeder(threading.Thread):
     def run(self) -> None:
         try:
             self._run()
-        except Exception as error:  # told when the thread is joined
+        except Exception as error:  # noqa: BLE001  # told when the thread is joined
             self.error = error
 
     def _run(self) -> None:

@@ -32,7 +32,7 @@ from stream_app.engine.work import Chunk
 from stream_app.hosts.clock import SystemClock
 from stream_app.hosts.kafka.intake import KafkaIntake
 from stream_app.hosts.kafka.log import KafkaLog
-from stream_app.hosts.stores import RocksStores
+from stream_app.hosts.stores import RocksStores, hold
 
 log = logging.getLogger(__name__)
 
@@ -247,6 +247,13 @@ class KafkaWorker:
     # -- running --------------------------------------------------------------------------------------
     def run(self) -> None:
         """Runs until a signal ends it; exits the process."""
+        try:
+            held = hold(self.options.state_directory)
+        except BlockingIOError as exc:
+            log.critical("cannot start: %s", exc)
+            logging.shutdown()
+            raise SystemExit(EXIT_FAILED) from exc
+        self._held = held  # for as long as this process lives
         worker = _Process(self.faust, deadline_s=self.options.shutdown_deadline_s)
         worker.execute_from_commandline()
 
