@@ -1,0 +1,120 @@
+"""The published schemas are what the types say, and what the code accepts, refuses and writes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.validators import validator_for
+
+from stream_app import schemas
+from stream_app.domain.errors import Refused
+from stream_app.domain.events import money_of, read_click, read_conversion
+from tests.cli.helpers import run
+
+EXAMPLES = schemas.DIRECTORY / "examples"
+VALID = sorted((EXAMPLES / "valid").glob("*.json"))
+INVALID = sorted((EXAMPLES / "invalid").glob("*.json"))
+
+
+def published(topic: str) -> dict[str, Any]:
+    """The schema as it stands in the repository."""
+    document: dict[str, Any] = json.loads((schemas.DIRECTORY / f"{topic}.json").read_text(encoding="utf-8"))
+    return document
+
+
+def validator(topic: str) -> Draft202012Validator:
+    return Draft202012Validator(published(topic), format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def taken(topic: str, value: bytes) -> None:
+    """What the decoders do with an input. Raises Refused."""
+    if topic == "clicks":
+        read_click(value)
+    elif topic == "conversions":
+        conversion = read_conversion(value)
+        for field in ("value", "profit"):
+            money_of(getattr(conversion, field), conversion.currency, "EUR", field)
+
+
+def test_the_schemas_are_not_out_of_date(capsys: pytest.CaptureFixture[str]) -> None:
+    """schemas/ equals what is made from the types."""
+    assert schemas.main(["check"]) == 0, capsys.readouterr().err
+
+
+def test_a_difference_is_named(tmp_path: Path) -> None:
+    """Missing, changed and left over files."""
+    schemas.write(tmp_path)
+    assert schemas.differences(tmp_path) == []
+    (tmp_path / "clicks.json").unlink()
+    (tmp_path / "conversions.json").write_text("{}")
+    (tmp_path / "zebras.json").write_text("{}")
+    assert schemas.differences(tmp_path) == ["clicks.json", "conversions.json", "zebras.json"]
+    assert schemas.main([]) == 2
+
+
+@pytest.mark.parametrize("topic", schemas.RECORDS)
+def test_each_schema_is_valid_2020_12_and_described(topic: str) -> None:
+    """Under the meta-schema; every type and every topic has a description."""
+    schema = published(topic)
+    assert validator_for(schema) is Draft202012Validator
+    Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"urn:stream-app:topic:{topic}"
+    assert schema["description"]
+    for name, definition in schema["$defs"].items():
+        assert definition["title"] == name
+        assert definition["description"]
+
+
+def test_every_topic_has_examples_of_both_kinds() -> None:
+    """So that integrators see some."""
+    for paths in (VALID, INVALID):
+        assert {path.name.split(".")[0] for path in paths} == set(schemas.RECORDS)
+
+
+@pytest.mark.parametrize("path", VALID, ids=lambda path: path.stem)
+def test_valid_examples_are_valid_and_accepted(path: Path) -> None:
+    """By the schema and by the decoders."""
+    topic = path.name.split(".")[0]
+    value = path.read_bytes()
+    validator(topic).validate(json.loads(value))
+    taken(topic, value)
+
+
+@pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
+def test_invalid_examples_are_refused_for_their_reason(path: Path) -> None:
+    """By the schema; inputs also by the decoders, with the reason that is in the file's name."""
+    topic, reason, *_ = path.stem.split(".")
+    value = path.read_bytes()
+    assert not validator(topic).is_valid(json.loads(value))
+    if topic in {"clicks", "conversions"}:
+        with pytest.raises(Refused) as caught:
+            taken(topic, value)
+        assert caught.value.reason == reason
+
+
+def test_everything_that_is_written_follows_the_schemas(tmp_path: Path) -> None:
+    """Every revision of every record of a few days of traffic, with late and duplicate events."""
+    traffic, out = tmp_path / "in", tmp_path / "out"
+    made = run(
+        "simulate", "--out", str(traffic), "--events", "4000", "--days", "2", "--from", "2026-03-01", "--seed", "7",
+        "--faults", "late=0.05,duplicates=0.02,bad=0.01",
+    )  # fmt: skip
+    assert made.exit_code == 0, made.stderr
+    done = run(
+        "replay", "--clicks", str(traffic / "clicks.jsonl"), "--conversions", str(traffic / "conversions.jsonl"),
+        "--out", str(out), "--all-revisions", "--shuffle", "3",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    seen: Counter[str] = Counter()
+    for topic in ("attributed-sessions", "attributed-conversions"):
+        check = validator(topic)
+        for line in (out / f"{topic}.jsonl").read_text(encoding="utf-8").splitlines():
+            check.validate(json.loads(line))
+            seen[topic] += 1
+    assert seen["attributed-sessions"] > 300
+    assert seen["attributed-conversions"] > 20
