@@ -26,7 +26,7 @@ from stream_app import topics
 from stream_app.demo.view import EMPTY, Scene, frame, line
 from stream_app.devtools import scrape
 from stream_app.devtools.broker import Broker, NoBroker
-from stream_app.devtools.child import Child, ChildFailed, stop_all
+from stream_app.devtools.child import Child, ChildFailed, stop_all, stream_app
 from stream_app.devtools.ports import free_ports, is_free
 from stream_app.devtools.scrape import Reading
 from stream_app.metrics import Exporter, WorkerStats
@@ -116,14 +116,14 @@ async def _on_broker(plan: Plan, bootstrap: str, say: Say) -> None:
         stack.callback(lambda: stop_all(children[::-1], settings.engine.shutdown_deadline_s + 5))
         stack.callback(lambda: say("stopping simulator and worker"))
         try:
-            children.append(Child("worker", ["worker", *common], home / "worker.log", environment))
+            children.append(Child("worker", stream_app("worker", *common), home / "worker.log", environment))
             url = f"http://127.0.0.1:{port}"
             async with scrape.client() as session:
                 say(f"worker: process {children[0].pid}, log {children[0].log}; waiting until it is ready")
                 await scrape.await_ready(session, url, READY_TIMEOUT_S, children[0].check)
                 arguments = ["simulate", *common, "--rate", f"{plan.rate:g}", "--faults", plan.faults]
                 arguments += ["--seed", str(plan.seed)] if plan.seed is not None else []
-                children.append(Child("simulator", arguments, home / "simulator.log", environment))
+                children.append(Child("simulator", stream_app(*arguments), home / "simulator.log", environment))
                 say(f"simulator: process {children[1].pid}, {plan.rate:g} events/s, log {children[1].log}")
                 scene = Scene(title=f"Kafka at {bootstrap}", url=url, hints=_hints(kafka.topic_prefix, bootstrap))
                 await _watch(plan, scene, _worker_readings(session, url, children), say)

@@ -28,22 +28,27 @@ class Usage(NamedTuple):
     peak_rss_bytes: int
 
 
-def command(*arguments: str) -> list[str]:
+def module(name: str, *arguments: str) -> list[str]:
+    """The command line of `python -m NAME ARGUMENTS…` with this interpreter."""
+    return [sys.executable, "-m", name, *arguments]
+
+
+def stream_app(*arguments: str) -> list[str]:
     """The command line of `stream-app ARGUMENTS…` with this interpreter."""
-    return [sys.executable, "-m", "stream_app.cli.main", *arguments]
+    return module("stream_app.cli.main", *arguments)
 
 
 class Child:
     """One process. It writes to a log file, gets no signal of the terminal, and ends when this process is gone."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, environment: Mapping[str, str] = {}) -> None:
-        """Starts `stream-app ARGUMENTS…`; `environment` comes on top of ours. Raises ChildFailed."""
+    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str] = {}) -> None:
+        """Starts it; `environment` comes on top of ours. Raises ChildFailed."""
         self.name = name
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         self._guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(log), *command(*arguments)],
+            [sys.executable, "-I", "-S", guard.__file__, str(os.getpid()), str(log), *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             start_new_session=True,

@@ -127,9 +127,9 @@ class Traffic:
         if now < config.start_ms:
             # Thinned to the events wanted: all of the last minutes, so that the stream starts at its full rate.
             ahead = config.start_ms - now
-            full = min(300_000.0, config.history_events / 2 / config.rate * 1000)
+            full = min(300_000.0, config.history_events * 0.75 / config.rate * 1000)
             if ahead > full:
-                gap = max(gap, gap * config.rate * (config.history_ms - full) / 1000 / (config.history_events / 2))
+                gap = max(gap, gap * config.rate * (config.history_ms - full) / 1000 / (config.history_events / 4))
         elif config.daily_curve:
             gap /= 1 + 0.7 * math.sin((now % _DAY / _DAY - 0.5) * 2 * math.pi)
         return self._rng.expovariate(1 / gap)

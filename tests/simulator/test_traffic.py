@@ -127,7 +127,7 @@ def test_history_comes_first_as_one_burst_of_whole_visits_within_grace(seed: int
 def test_the_stream_runs_at_its_full_rate_from_the_first_minute_when_there_is_history(seed: int) -> None:
     records = make(seed, 60_000, rate=50.0, history_ms=45 * 60_000)
     first = [record for record in records if START < record.ts <= START + 60_000]
-    assert len(first) == pytest.approx(3_000, rel=0.15)
+    assert len(first) == pytest.approx(3_000, rel=0.25)
 
 
 def test_a_crowd_of_one_page_visitors_makes_a_client_each(seed: int) -> None:
