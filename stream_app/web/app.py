@@ -123,7 +123,8 @@ class _Routes:
         if queries is None:
             raise _Refused(503, "lookups are not available on this worker")
         if kind not in queries.kinds():
-            raise _Refused(404, f"no such kind; there are: {', '.join(sorted(queries.kinds()))}")
+            known = ", ".join(sorted(queries.kinds())) or "none"
+            raise _Refused(404, f"no such kind of state; there are: {known}")
         key = name.encode()
         try:
             owner = queries.owner(kind, key)
