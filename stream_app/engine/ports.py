@@ -123,6 +123,12 @@ class Store(Protocol):
     def write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
         """All of it or nothing; None deletes."""
 
+    def write_bulk(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """As `write`, but it may be lost (all of it since the last `flush`, never some) if the process ends."""
+
+    def flush(self) -> None:
+        """Makes sure of everything written in bulk."""
+
     def scan(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
         """The first `limit` keys in [start, stop)."""
 

@@ -259,7 +259,7 @@ class Restorer:
         last = records[-1]
         written = self._world.clock.wall_ms()
         rows.append((POSITION, position_after(last.offset, last.key or b"", last.value, written)))
-        self.store.write(rows)
+        self.store.write_bulk(rows)
         self._replayed += len(records)
         self.report(done=False, at=position)
         return True
@@ -271,6 +271,8 @@ class Restorer:
             self._expect, self._stale, self._from = None, True, self._begin
             return self._begin
         try:
+            if self._replayed:
+                self.store.flush()  # before anything that is logged is written on top
             same = self._same_incarnation()
         except StoreDamaged as exc:
             log.warning("task %d: the store is damaged (%s); rebuilding it from the changelog", self.partition, exc)

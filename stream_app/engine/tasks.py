@@ -79,6 +79,10 @@ class Tasks:
             await asyncio.gather(*(self._close(t, drain=True) for t in tasks.values()))
             log.info("closed tasks %s", sorted(tasks))
 
+    def give_up(self, exc: BaseException) -> None:
+        """The host has found something that only an operator can set right."""
+        self._die(exc)
+
     async def shutdown(self) -> None:
         self._closing = True
         await self.revoke()

@@ -70,6 +70,9 @@ class RocksStore:
                 raise _in_use(path) from exc
             raise StoreDamaged(str(exc)) from exc
         self.get: Callable[[bytes], bytes | None] = self._guarded(self._db.get)
+        self._logged = rocksdict.WriteOptions()
+        self._unlogged = rocksdict.WriteOptions()
+        setattr(self._unlogged, "disable_wal", True)  # noqa: B010  # a property, declared as a method
 
     def _guarded(self, read: Callable[[bytes], T]) -> Callable[[bytes], T]:
         def get(key: bytes) -> T:
@@ -81,6 +84,20 @@ class RocksStore:
         return get
 
     def write(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        self._write(rows, self._logged)
+
+    def write_bulk(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Leaves out the write-ahead log: the changelog is there to write it again."""
+        self._write(rows, self._unlogged)
+
+    def flush(self) -> None:
+        """Memtables to disk."""
+        try:
+            self._db.flush()
+        except Exception as exc:
+            raise StoreDamaged(str(exc)) from exc
+
+    def _write(self, rows: Sequence[tuple[bytes, bytes | None]], options: rocksdict.WriteOptions) -> None:
         batch = rocksdict.WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         for key, value in rows:
@@ -89,7 +106,7 @@ class RocksStore:
             else:
                 put(key, value)
         try:
-            self._db.write(batch)
+            self._db.write(batch, options)
         except Exception as exc:
             raise StoreDamaged(str(exc)) from exc
 
@@ -171,6 +188,11 @@ class MemoryStore:
                 if timer and key not in self._rows:
                     insort(self._timers, key)
                 self._rows[key] = value
+
+    write_bulk = write
+
+    def flush(self) -> None:
+        """Nothing to make sure of."""
 
     def scan(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
         if start[0] == _TIMER:

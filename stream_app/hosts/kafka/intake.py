@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 from stream_app.engine.task import Phase
 from stream_app.engine.tasks import Tasks
 from stream_app.engine.work import Chunk
+from stream_app.hosts.kafka.log import wrong_partitions
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,10 @@ class KafkaIntake:
         if tps:
             self._consumer.pause(*tps)
         partitions = {tp.partition for tp in tps}
+        fixed = self.tasks.topology.partitions
+        if any(p >= fixed for p in partitions):
+            self.tasks.give_up(wrong_partitions({tp.topic: tp.partition + 1 for tp in tps if tp.partition >= fixed}, fixed))
+            return set()
         whole = {p for p in partitions if all(TopicPartition(t, p) in tps for t in self._topics)}
         if whole != partitions:
             log.error("partitions %s were assigned without all their inputs: not processed", sorted(partitions - whole))

@@ -14,6 +14,8 @@ from aiokafka.errors import InvalidProducerEpoch, KafkaError, ProducerFenced
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from stream_app.engine.ports import ChangelogReader, Committed, Fenced, Outgoing, Record, Writer
+from stream_app.engine.recovery import CannotOpen
+from stream_app.engine.topology import Topology
 
 log = logging.getLogger(__name__)
 
@@ -153,6 +155,20 @@ class KafkaLog:
         if self._bounds is not None:
             await _stop(self._bounds)
 
+    async def check_partitions(self, topology: Topology) -> None:
+        """Raises CannotOpen unless every topic of these tasks exists with their number of partitions (semantics 17)."""
+        admin = await self._administrator()
+        # Asked without names: asking for a topic by name can create it.
+        found = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+        needed = {*topology.input_topics, topology.changelog, topology.dead_letters}
+        missing = sorted(needed - found.keys())
+        if missing:
+            raise CannotOpen(f"topics {', '.join(missing)} don't exist; `stream-app topics create` makes them")
+        used = needed | set(topology.topics.values())
+        wrong = {topic: found[topic] for topic in used if found.get(topic, topology.partitions) != topology.partitions}
+        if wrong:
+            raise wrong_partitions(wrong, topology.partitions)
+
     async def open_writer(self, partition: int) -> Writer:
         producer = AIOKafkaProducer(
             **self._options,
@@ -237,6 +253,15 @@ class KafkaLog:
 
 def _committed(found: OffsetAndMetadata) -> Committed | None:
     return Committed(found.offset, found.metadata or "") if found.offset >= 0 else None
+
+
+def wrong_partitions(found: Mapping[str, int], fixed: int) -> CannotOpen:
+    """What to tell an operator whose topics have another number of partitions than the tasks."""
+    listed = ", ".join(f"{topic} has {n}" for topic, n in sorted(found.items()))
+    return CannotOpen(
+        f"kafka.partitions is {fixed}, but {listed}. The partition count of an app id is fixed for its life: use topics "
+        "with that many, or a new app id, and reprocess."
+    )
 
 
 class KafkaChangelogReader:

@@ -30,6 +30,7 @@ from stream_app.engine.tasks import Tasks, TasksSettings
 from stream_app.engine.topology import Topology
 from stream_app.engine.work import Chunk
 from stream_app.hosts.clock import SystemClock
+from stream_app.hosts.kafka import lean
 from stream_app.hosts.kafka.intake import KafkaIntake
 from stream_app.hosts.kafka.log import KafkaLog
 from stream_app.hosts.stores import RocksStores, hold
@@ -92,6 +93,7 @@ class KafkaWorker:
         self.started_at = time.monotonic()
         self._serve = serve
         self._stop_serving = stop_serving
+        lean.install()
         self.log = KafkaLog(
             options=options.client_options,
             app_id=options.app_id,
@@ -149,10 +151,17 @@ class KafkaWorker:
         url = await self._serve(self) if self._serve else "http://127.0.0.1:6066"
         self.faust.conf.canonical_url = URL(url)  # the assignor tells the others by it where this worker is
         self.faust.flow_control.resume()  # Faust's own recovery does this; channels are shut until then
+        try:
+            await self.log.check_partitions(self.topology)
+        except CannotOpen as exc:
+            self.die(exc)
         await self.intake.start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         gc.collect()
         gc.freeze()
+        if os.environ.get("XGC"):
+            a, b, c = os.environ["XGC"].split(",")
+            gc.set_threshold(int(a), int(b), int(c))
 
     async def stop(self) -> None:
         began = time.monotonic()
@@ -254,6 +263,10 @@ class KafkaWorker:
             logging.shutdown()
             raise SystemExit(EXIT_FAILED) from exc
         self._held = held  # for as long as this process lives
+        if os.environ.get("XUV"):
+            import uvloop
+
+            uvloop.install()
         worker = _Process(self.faust, deadline_s=self.options.shutdown_deadline_s)
         worker.execute_from_commandline()
 

@@ -1,0 +1,82 @@
+"""Hands over fetched records as the client's own parser makes them, without building an object of eleven fields each.
+
+aiokafka wraps every parsed record in a ConsumerRecord, one Python call and one dataclass a record: about a tenth of a
+worker's time (docs/decisions). The parser's records have all that the engine reads (offset, timestamp, key, value,
+headers). The two classes replaced here are private to aiokafka; its version is pinned, and `tests/hosts` hold the
+replacement against the original, record by record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.consumer import fetcher
+
+_READ_COMMITTED = fetcher.READ_COMMITTED
+
+
+class LeanPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka ships no types
+    """The records of one partition in one fetch response, batch by batch."""
+
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[Any]:
+        """One by one, for those who ask so: positions move with each record."""
+        for batch in self.batches():
+            behind: int = self.next_fetch_offset
+            for record in batch:
+                self.next_fetch_offset = record.offset + 1
+                yield record
+            self.next_fetch_offset = behind
+
+    def batches(self) -> Iterator[list[Any]]:
+        """Lists of records, batch by batch; `next_fetch_offset` is behind each when it is handed out."""
+        records = self._records
+        while records.has_next():
+            batch = records.next_batch()
+            if self._check_crcs and not batch.validate_crc():
+                raise errors.CorruptRecordException(f"Invalid CRC - {self._tp}")
+            if self._isolation_level == _READ_COMMITTED and batch.producer_id is not None:
+                self._consume_aborted_up_to(batch.base_offset)
+                if batch.is_control_batch and self._contains_abort_marker(batch):
+                    self._aborted_producers.discard(batch.producer_id)
+                if batch.is_transactional and batch.producer_id in self._aborted_producers:
+                    self.next_fetch_offset = batch.next_offset
+                    continue
+            if batch.is_control_batch:
+                self.next_fetch_offset = batch.next_offset
+                continue
+            found = list(batch)
+            start = self.next_fetch_offset
+            if found and found[0].offset < start:  # the position lies inside this batch
+                found = [record for record in found if record.offset >= start]
+            self.next_fetch_offset = batch.next_offset
+            if found:
+                yield found
+
+
+class LeanFetchResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka ships no types
+    """A fetch response waiting to be taken."""
+
+    _partition_records: LeanPartitionRecords | None
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        """Everything there is at once; with `max_records`, as aiokafka does it."""
+        if max_records is not None:
+            return list(super().getall(max_records))
+        if not self.check_assignment(self._topic_partition) or self._partition_records is None:
+            return []
+        taken: list[Any] = []
+        for batch in self._partition_records.batches():
+            taken += batch
+        self._update_position()
+        self._partition_records = None
+        return taken
+
+
+def install() -> None:
+    """From now on all consumers of this process are lean."""
+    fetcher.PartitionRecords = LeanPartitionRecords
+    fetcher.FetchResult = LeanFetchResult
