@@ -73,7 +73,7 @@ EXPLANATIONS: Mapping[DeadLetterReason, Explanation] = {
     ),
     "too_large": Explanation(
         "The record, or one of its texts, is longer than allowed.",
-        "Shorten it at the producer, or raise engine.max_record_bytes for the record itself, then replay.",
+        "Shorten it at the producer; if engine.max_record_bytes was lowered, raise it again, then replay.",
     ),
     "too_late": Explanation(
         "The click came after the grace period: its sessions were settled.",

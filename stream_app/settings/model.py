@@ -279,7 +279,7 @@ class Engine(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int, _key("Failures of one task in a row after which the process exits, for its supervisor.", ge=1, le=1000)
     ] = 8
     max_record_bytes: Annotated[
-        int, _key("Larger input records become dead letters (`too_large`).", unit="bytes", ge=256, le=1 << 28)
+        int, _key("Larger input records become dead letters (`too_large`).", unit="bytes", ge=256, le=1 << 20)
     ] = 1 << 20
 
     def problems(self) -> Found:
