@@ -17,7 +17,7 @@ from stream_app.cli.common import FAILED, common_options, say, settings
 
 if TYPE_CHECKING:
     from stream_app.domain.bots import BotDetector
-    from stream_app.domain.sources import Source, SourceResolver
+    from stream_app.domain.sources import Explanation, Source, SourceResolver
 
 _INPUTS = ("url", "referrer", "user_agent", "source", "medium", "campaign")
 
@@ -72,20 +72,25 @@ class Classifier:
         """Classify one click, or assign the channel of explicit tags."""
         bot = self._bots.is_bot(asked.user_agent or "")
         if not asked.url and not asked.referrer and (asked.source or asked.medium or asked.campaign):
-            given = self._resolver.of_fields(asked.source or "", asked.medium or "", asked.campaign or "")
-            return _answer(given, "source", bot=bot)
+            fields = (asked.source or "", asked.medium or "", asked.campaign or "")
+            if self._explain:
+                return _explained(self._resolver.explain_fields(*fields), bot=bot)
+            return _answer(self._resolver.of_fields(*fields), "source", bot=bot)
         url, referrer = asked.url or "", asked.referrer or ""
         if not self._explain:
             arrival = self._resolver.resolve(url, referrer)
             return _answer(arrival.source, arrival.kind, bot=bot)
-        told = self._resolver.explain(url, referrer, asked.user_agent or "")
-        answer = _answer(told.arrival.source, told.arrival.kind, bot=bot)
-        answer.explain = {
-            "decided_by": told.decided_by,
-            "channel_by": told.channel_rule,
-            "steps": [f"{step.rule}: {step.verdict}" for step in told.steps],
-        }
-        return answer
+        return _explained(self._resolver.explain(url, referrer, asked.user_agent or ""), bot=bot)
+
+
+def _explained(told: Explanation, *, bot: bool) -> Answer:
+    answer = _answer(told.arrival.source, told.arrival.kind, bot=bot)
+    answer.explain = {
+        "decided_by": told.decided_by,
+        "channel_by": told.channel_rule,
+        "steps": [f"{step.rule}: {step.verdict}" for step in told.steps],
+    }
+    return answer
 
 
 def _answer(source: Source | None, kind: str, *, bot: bool) -> Answer:
@@ -147,7 +152,9 @@ def classify(
     as_csv = as_csv or (file is not None and file.name.removesuffix(".gz").endswith(".csv"))
     with _open(file) as source:
         if as_csv:
-            wrong = _run_csv(classifier, io.TextIOWrapper(source, "utf-8-sig", newline=""), names)
+            text = io.TextIOWrapper(source, "utf-8-sig", newline="")
+            wrong = _run_csv(classifier, text, names)
+            text.detach()
         else:
             wrong = _run_json(classifier, source)
     if wrong:

@@ -58,7 +58,7 @@ def split_url(text: str) -> Place | None:
     cut = end.start() if end else len(rest)
     authority, rest = rest[:cut], rest[cut:].replace("\\", "/", 1)
     host = normalize_host(authority)
-    if host is None or (not scheme and public_suffix(host) == "" and not text.startswith("//")):
+    if host is None or (not scheme and not text.startswith("//") and not _is_public(host)):
         return None
     rest, _, fragment = rest.partition("#")
     path, _, query = rest.partition("?")
@@ -72,8 +72,8 @@ def normalize_host(authority: str) -> str | None:
     """
     host = authority.rpartition("@")[2].strip()
     if host.startswith("["):
-        host = host[1:].partition("]")[0].lower()
-        return f"[{host}]" if _IPV6.fullmatch(host) else None
+        host, closed, _ = host[1:].lower().partition("]")
+        return f"[{host}]" if closed and _IPV6.fullmatch(host) else None
     host = host.partition(":")[0]
     if "%" in host:
         host = unquote(host, errors="replace")
@@ -114,6 +114,11 @@ def public_suffix(host: str) -> str:
     if is_address(host):
         return ""
     return _icann.publicsuffix(host) or ""
+
+
+def _is_public(host: str) -> bool:
+    """True for a name below a public suffix, which may stand without a scheme; `index.html` may not."""
+    return public_suffix(host) not in {"", host}
 
 
 def registrable_domain(host: str) -> str:

@@ -73,6 +73,9 @@ class Referrers:
         self.lately = self._origins.young
         """What is known of the origins (`https://host`) that came lately."""
 
+    def __len__(self) -> int:
+        return len(self._origins)
+
     def judge(self, referrer: str, origin: str = "", trace: list[Step] | None = None) -> Referrer:
         """What is known of a referrer's host; kept under the origin when that says it all."""
         if origin and (kept := self._origins.get(origin)) is not None:

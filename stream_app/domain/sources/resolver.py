@@ -158,6 +158,15 @@ class SourceResolver:
         channel_rule = next((step.verdict for step in reversed(trace) if step.rule == "channel"), "")
         return Explanation(arrival, decisive[-1].rule if decisive else "direct", channel_rule, bot, tuple(trace))
 
+    def cache_sizes(self) -> dict[str, int]:
+        """How many entries each cache holds."""
+        return {
+            "referrers": len(self._referrers),
+            "pages": len(self._pages),
+            "arrivals": len(self._arrivals),
+            "shared": len(self._shared),
+        }
+
     # --- sources that come without a click -----------------------------------------------------------
 
     def of_call(self, called_number: str = "", called_email: str = "") -> Source | None:
@@ -174,6 +183,13 @@ class SourceResolver:
         tags = TagSet(source.strip().lower(), medium.strip().lower(), campaign.strip(), term.strip(), content.strip())
         arrival = self._finish(Draft(tags.source, tags.medium, tags, arrival="tagged"), "", "", None)
         return arrival.source if arrival.source is not None else DIRECT
+
+    def explain_fields(self, source: str, medium: str = "", campaign: str = "") -> Explanation:
+        """The same as `of_fields`, with the rule that gave the channel."""
+        trace = [Step("fields", "source, medium and campaign are given")]
+        tags = TagSet(source.strip().lower(), medium.strip().lower(), campaign.strip())
+        arrival = self._finish(Draft(tags.source, tags.medium, tags, arrival="tagged"), "", "", trace)
+        return Explanation(arrival, "fields", trace[-1].verdict, "", tuple(trace))
 
     def assign_channel(
         self,
