@@ -98,7 +98,9 @@ class KafkaIntake:
         partitions = {tp.partition for tp in tps}
         fixed = self.tasks.topology.partitions
         if any(p >= fixed for p in partitions):
-            self.tasks.give_up(wrong_partitions({tp.topic: tp.partition + 1 for tp in tps if tp.partition >= fixed}, fixed))
+            self.tasks.give_up(
+                wrong_partitions({tp.topic: tp.partition + 1 for tp in tps if tp.partition >= fixed}, fixed)
+            )
             return set()
         whole = {p for p in partitions if all(TopicPartition(t, p) in tps for t in self._topics)}
         if whole != partitions:
