@@ -109,7 +109,8 @@ E = TypeVar("E")
 _click: Callable[[bytes], Click] = msgspec.json.Decoder(Click).decode
 _conversion: Callable[[bytes], Conversion] = msgspec.json.Decoder(Conversion).decode
 _URL_START = re.compile(r"(?:https?|app)://[^/?#\s]", re.IGNORECASE).match
-_APP_START = "app://"
+_NO_HOST = "/?# "
+"""Behind the scheme, these (or nothing at all) mean that there is no host."""
 
 
 def read_click(value: bytes | None) -> Click:
@@ -118,19 +119,18 @@ def read_click(value: bytes | None) -> Click:
         click = _click(value)  # type: ignore[arg-type]  # None raises TypeError like any other non-record
     except (ValueError, TypeError, RecursionError) as error:
         raise refusal(value, error) from None
-    if not value.isascii():  # type: ignore[union-attr]
-        check_utf8(value)  # type: ignore[arg-type]
-    event_id = click.event_id
-    client_id = click.client_id
-    if not (event_id.isascii() and event_id.isprintable() and client_id.isascii() and client_id.isprintable()):
-        check_id("event_id", event_id)
-        check_id("client_id", client_id)
-    if click.user_id:
-        check_id("user_id", click.user_id)
-    if _URL_START(click.url) is None:
+    assert value is not None
+    url = click.url
+    if (url[:8] != "https://" or url[8:9] in _NO_HOST) and _URL_START(url) is None:
         raise Refused("bad_field", "url: expected an absolute http(s) URL or app://package/screen")
-    if len(value) > MAX_TEXT:  # type: ignore[arg-type]
-        _check_click_sizes(click, len(value))  # type: ignore[arg-type]
+    if b"\\" in value or b"\x7f" in value or not value.isascii():
+        # Only now can an id hold a control character or have more bytes than characters.
+        check_utf8(value)
+        check_id("event_id", click.event_id)
+        check_id("client_id", click.client_id)
+        check_id("user_id", click.user_id or "")
+    if len(value) > MAX_TEXT:
+        _check_click_sizes(click, len(value))
     return click
 
 

@@ -126,7 +126,8 @@ class Journey(msgspec.Struct, gc=False, array_like=True):
 class Fold:
     """Applies events to a journey, by one site's rules. Events must come in order (`hits.order`), each once."""
 
-    def __init__(self, rules: JourneyRules) -> None:
+    def __init__(self, rules: JourneyRules, direct: Source = DIRECT) -> None:
+        self._direct = direct
         sessions = rules.sessions
         self.timeout_ms = sessions.timeout_ms
         self.max_age_ms = sessions.max_age_ms
@@ -240,7 +241,7 @@ class Fold:
         at = hit.at
         by_click = hit.kind < CONVERSION
         session_id = ids.session_id(client, hit.id, at, conversion=not by_click)
-        source = hit.source if by_click and hit.source is not None else DIRECT
+        source = hit.source if by_click and hit.source is not None else self._direct
         own = Touchpoint(at, session_id, source)
         attributed = own
         if source.source == "(direct)":

@@ -35,15 +35,18 @@ from stream_app.domain.journey import Converted, Fold, Session
 from stream_app.domain.records import CONVERSIONS, SESSIONS, AttributedConversion, AttributedSession, Retraction
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
 from stream_app.domain.rules import JourneyRules
-from stream_app.domain.sources.model import Source
+from stream_app.domain.sources.model import DIRECT, Source
 from stream_app.domain.sources.resolver import SourceResolver
-from stream_app.domain.times import LATEST_MS, MINUTE_MS
+from stream_app.domain.times import LATEST_MS, MINUTE_MS, to_ms
 from stream_app.domain.views import Views
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
 
 CLOCK_SKEW_MS = 5 * MINUTE_MS
 FIRST_ORDER_ROW = 1 << 31
 """Rows below hold events within grace, rows from here on settled conversions with an order."""
+
+MAX_USER_AGENTS = 20_000
+"""Verdicts on user agents that the click decoder keeps at hand."""
 
 TAKEN, SHOWN, EVERYTHING, REFOLD = 1, 2, 4, 8
 """What an event means for publishing: nothing yet; what it touched is looked at; everything is; the head is folded anew
@@ -59,13 +62,35 @@ _decode_frozen = msgspec.msgpack.Decoder(Frozen).decode
 Record = AttributedSession | AttributedConversion | Retraction
 
 
+def direct_source(resolver: SourceResolver) -> Source:
+    """What a visit without any source is called; custom rules may give it a channel of their own."""
+    return resolver.resolve("", "").source or DIRECT
+
+
+def _untimely(age: int, limit_ms: int, limit: str) -> Rejected:
+    """Why a record's time is refused: a property of the record alone (semantics 2)."""
+    if age > limit_ms:
+        return Rejected("too_late", f"occurred_at: {age // MINUTE_MS} min before it arrived, more than {limit}")
+    if age < -CLOCK_SKEW_MS:
+        return Rejected("clock_skew", "occurred_at: more than 5 min after it arrived")
+    return Rejected("bad_field", "occurred_at: expected a time between 1970 and 9999")
+
+
 class ClickDecoder:
     """A click's bytes → its compact event with the source resolved."""
 
     def __init__(self, rules: JourneyRules, resolver: SourceResolver, bots: BotDetector) -> None:
         self._grace_ms = rules.sessions.grace_ms
         self._resolve = resolver.resolve
+        self._direct = direct_source(resolver)
         self._is_bot = bots.is_bot
+        self._bots: dict[str, bool] = {}
+
+    def _judge(self, user_agent: str) -> bool:
+        if len(self._bots) >= MAX_USER_AGENTS:
+            self._bots.clear()
+        bot = self._bots[user_agent] = self._is_bot(user_agent)
+        return bot
 
     def __call__(self, key: bytes | None, value: bytes | None, ts: int) -> Hit:
         """Raises Rejected, and nothing else, whatever the bytes."""
@@ -76,37 +101,37 @@ class ClickDecoder:
         client_id = click.client_id
         if key is not None and key != client_id.encode():
             raise Rejected("key_mismatch", "client_id: the record's key is another")
-        at = moment(click.occurred_at)
+        at = click.occurred_at
+        if at.__class__ is not int:
+            at = to_ms(at)  # type: ignore[arg-type]
         age = ts - at
-        if age > self._grace_ms:
-            raise Rejected("too_late", f"occurred_at: more than {self._grace_ms // MINUTE_MS} min before it arrived")
-        if age < -CLOCK_SKEW_MS:
-            raise Rejected("clock_skew", "occurred_at: more than 5 min after it arrived")
-        if not 0 <= at <= LATEST_MS:
-            raise Rejected("bad_field", "occurred_at: expected a time between 1970 and 9999")
+        if not -CLOCK_SKEW_MS <= age <= self._grace_ms or not 0 <= at <= LATEST_MS:
+            raise _untimely(age, self._grace_ms, "grace")
         client = client_id if key is None else ""
-        if click.user_agent and self._is_bot(click.user_agent):
-            return Hit(at, click.event_id, BOT, client=client)
+        user_agent = click.user_agent
+        if user_agent:
+            bot = self._bots.get(user_agent)
+            if bot is None:
+                bot = self._judge(user_agent)
+            if bot:
+                return Hit(at, click.event_id, BOT, client=client)
         url = click.url
         arrival = self._resolve(url, click.referrer or "")
         source = arrival.source
-        kind = arrival.kind
-        referral = ""
-        if source is not None:
-            if kind == "direct":
-                source = None
-            elif kind == "referral":
-                referral = arrival.referrer_host
-        elif kind == "spam":
+        if arrival.kind == "spam":
             return Hit(at, click.event_id, SPAM, client=client)
+        if source == self._direct:
+            source = None
+        if "?" in url or "#" in url:
+            url = url.partition("?")[0].partition("#")[0]
         return Hit(
             at,
             click.event_id,
             KIND_OF_CLICK[click.kind],
             source,
-            referral,
+            arrival.referrer_host if arrival.kind == "referral" else "",
             click.user_id or "",
-            url.partition("?")[0].partition("#")[0],
+            url,
             None,
             client,
         )
@@ -133,15 +158,11 @@ class ConversionDecoder:
     def _hit(self, key: bytes | None, conversion: Conversion, ts: int) -> Hit:
         client_id = conversion.client_id
         if key is not None and key != client_id.encode():
-            raise Refused("key_mismatch", "client_id: the record's key is another")
+            raise Rejected("key_mismatch", "client_id: the record's key is another")
         at = moment(conversion.occurred_at)
         age = ts - at
-        if age > self._life_ms:
-            raise Refused("too_late", "occurred_at: longer ago than clients are remembered")
-        if age < -CLOCK_SKEW_MS:
-            raise Refused("clock_skew", "occurred_at: more than 5 min after it arrived")
-        if not 0 <= at <= LATEST_MS:
-            raise Refused("bad_field", "occurred_at: expected a time between 1970 and 9999")
+        if not -CLOCK_SKEW_MS <= age <= self._life_ms or not 0 <= at <= LATEST_MS:
+            raise _untimely(age, self._life_ms, "the life of a client's state")
         value = money_of(conversion.value, conversion.currency, self._currency, "value")
         money_of(conversion.profit, conversion.currency, self._currency, "profit")
         goal = self._goals.get(conversion.goal)
@@ -202,7 +223,7 @@ class JourneysProcessor:
         }
         self._grace_ms = rules.sessions.grace_ms
         self._expiry_ms = rules.client_life_ms + self._grace_ms
-        self._fold = Fold(rules)
+        self._fold = Fold(rules, direct_source(resolver))
         self._timeline = Timeline(self._fold, self._grace_ms)
         self._views = Views(rules, rules_version if rules_version is not None else rules.digest())
 
@@ -284,13 +305,13 @@ class JourneysProcessor:
             if not self._take_late(key, client, hit, late, context):
                 return 0
             return EVERYTHING | REFOLD if client.head.converted else EVERYTHING
-        if kind == REFUND and not self._refund_fits(key, client, hit, context):
-            return 0
         hit.client = ""
         admission = self._timeline.admit(client, hit)
         if admission == "duplicate":
             context.count("duplicates")
             return 0
+        if kind == REFUND:
+            self._check_currency(key, client, hit, context)
         if admission == "out_of_order":
             return EVERYTHING | REFOLD
         if so_far & REFOLD:
@@ -314,11 +335,10 @@ class JourneysProcessor:
         ):
             context.count("duplicates")
             return False
-        if hit.kind == REFUND and not self._refund_fits(key, client, hit, context):
-            return False
         clients.remember(stored, hit.id)
         hit.client = ""
         if hit.kind == REFUND:
+            self._check_currency(key, client, hit, context)
             stored.refunds = (*stored.refunds, Refund.of(hit))[-MAX_REFUNDS:]
             return True
         sale.late = True
@@ -332,23 +352,21 @@ class JourneysProcessor:
         client.head.last_at = max(client.head.last_at, hit.at)
         return True
 
-    def _refund_fits(self, key: bytes, client: Client, hit: Hit, context: Context[Hit]) -> bool:
-        """A refund in another currency than its order, if that is known, is refused (semantics 24)."""
+    def _check_currency(self, key: bytes, client: Client, hit: Hit, context: Context[Hit]) -> None:
+        """A refund in another currency than its order, if that is known, is refused (semantics 24). It takes nothing,
+        but stays among the events: its id is used, whether it came before its order or after."""
         refund = hit.sale
         assert refund is not None
         if refund.value is None:
-            return True
-        sale = next(
-            (c.hit.sale for c in client.head.converted if c.hit.sale and c.hit.sale.order == refund.order), None
-        )
+            return
+        converted = client.head.converted
+        sale = next((c.hit.sale for c in converted if c.hit.sale and c.hit.sale.order == refund.order), None)
         if sale is None and refund.order in client.orders:
             row = next(order.row for order in client.stored.orders if order.key == refund.order)
             payload = context.rows.get(key, row)
             sale = _decode_frozen(payload).hit.sale if payload is not None else None
-        if sale is None or sale.value is None or sale.currency == refund.currency:
-            return True
-        context.reject(hit, "bad_money", "currency: another than the order's")
-        return False
+        if sale is not None and sale.value is not None and sale.currency != refund.currency:
+            context.reject(hit, "bad_money", "currency: another than the order's")
 
     # --- publish -------------------------------------------------------------------------------------
 
@@ -363,8 +381,8 @@ class JourneysProcessor:
         since: int,
         late: list[Converted],
     ) -> None:
-        """Writes what differs from what was last published: of `everything`, or of what events in order from
-        `since` on, or the time, can have changed. A record is a function of folded events and stream time, nothing else."""
+        """Writes what differs from what was last published: of `everything`, or of what events in order since `since`,
+        or the time, can have changed. A record is a function of folded events and stream time, nothing else."""
         stored, head = client.stored, client.head
         published = stored.published
         sessions = head.ended if head.open is None or head.open.final else (*head.ended, head.open)
@@ -537,7 +555,12 @@ class JourneysProcessor:
             snapshot.ended = tuple(session for session in snapshot.ended if session.id not in gone)
         last = snapshot.open
         horizon = now - self._grace_ms
-        if last is not None and not last.final and self._views.closes_at(last) <= horizon:
+        if (
+            last is not None
+            and not last.final
+            and self._views.closes_at(last) <= horizon
+            and not any(hit.at - last.ended_at < self._fold.timeout_ms for hit in client.recents[:1])
+        ):
             before = published.get(last.id)
             if before is not None and before.status == clients.CLOSED:
                 last.final = True

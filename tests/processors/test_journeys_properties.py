@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_app.domain.rules import AttributionRules, Goal, JourneyRules, SessionRules
-from tests.processors.harness import Run, processor, run
+from tests.processors.harness import Run, processor
 from tests.processors.histories import arrivals, commits, histories, in_order
 from tests.processors.reference import reference
 
