@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import msgspec
@@ -29,11 +29,14 @@ from stream_app.devtools.broker import Broker, NoBroker
 from stream_app.devtools.child import Child, ChildFailed, stop_all, stream_app
 from stream_app.devtools.ports import free_ports, is_free
 from stream_app.devtools.scrape import Reading
-from stream_app.metrics import Exporter, WorkerStats
+from stream_app.metrics import Exporter
 from stream_app.settings import Settings, load
 from stream_app.simulator.faults import Faults
 from stream_app.simulator.records import Record
 from stream_app.simulator.traffic import Traffic, TrafficConfig
+
+if TYPE_CHECKING:
+    from stream_app.demo.local import LocalDemo
 
 READY_TIMEOUT_S = 120.0
 _HISTORY_MS = 45 * 60_000
@@ -165,33 +168,30 @@ async def _worker_readings(
 
 async def _local(plan: Plan, say: Say) -> None:
     """The same topology over an in-memory log, in this process."""
-    from stream_app.app import run_local_demo
+    from stream_app.demo import local
 
+    directory = plan.directory / "demo" / "local"
     say(
-        "Running without Kafka: the same topology on the local host; the log is in memory, so that a restart begins "
-        "anew and nothing can be read by other programs. Any broker found by the ways above is used the next time."
+        "Running without Kafka: the same topology on the local host. It lacks what a broker gives: the log is in "
+        f"memory, so that a restart begins anew, and outputs go to files in {directory}, not to topics."
     )
     settings = load(plan.config or example_settings())
-    directory = plan.directory / "demo" / "local-state"
-    settings = msgspec.structs.replace(
-        settings, engine=msgspec.structs.replace(settings.engine, state_directory=str(directory))
-    )
-    stats = WorkerStats()
-    stop = asyncio.Event()
-    running = asyncio.create_task(run_local_demo(settings, _live(plan, settings), stats, stop))
-    try:
-        await _watch(plan, Scene(title="local host, no Kafka"), _local_readings(stats, running), say)
-    finally:
-        stop.set()
-        await running
+    web = settings.web
+    async with (
+        local.running(settings, directory, _live(plan, settings)) as demo,
+        local.served(demo, web.host, web.port if web.port and is_free(web.port) else 0) as url,
+    ):
+        scene = Scene(title="local host, no Kafka", url=url, hints=[f"tail -f {directory}/attributed-sessions.jsonl"])
+        await _watch(plan, scene, _local_readings(demo), say)
+        say("stopping")
 
 
-async def _local_readings(stats: WorkerStats, running: asyncio.Task[None]) -> AsyncIterator[tuple[Reading, str]]:
-    exporter = Exporter(stats)
-    while not running.done():
-        yield scrape.parse(exporter.render()[0].decode()), ""
-    await running  # raises what ended it
-    raise DemoFailed("the local host has ended")
+async def _local_readings(demo: LocalDemo) -> AsyncIterator[tuple[Reading, str]]:
+    exporter = Exporter(demo.stats)
+    while True:
+        demo.drain()
+        readiness = demo.readiness()
+        yield scrape.parse(exporter.render()[0].decode()), "" if readiness.ready else readiness.reason
 
 
 async def _live(plan: Plan, settings: Settings) -> AsyncIterator[Record]:
@@ -202,13 +202,16 @@ async def _live(plan: Plan, settings: Settings) -> AsyncIterator[Record]:
         start_ms=start_ms,
         rate=plan.rate,
         history_ms=history_ms,
-        history_events=20_000,
+        history_events=12_000,
         faults=Faults.parse(plan.faults),
     )
-    for record in Traffic(plan.seed if plan.seed is not None else start_ms // 1000 % 1_000_000, config):
+    traffic = Traffic(plan.seed if plan.seed is not None else start_ms // 1000 % 1_000_000, config)
+    for number, record in enumerate(traffic):
         ahead_ms = record.ts - time.time_ns() // 1_000_000
         if ahead_ms > 0:
             await asyncio.sleep(ahead_ms / 1000)
+        elif number % 200 == 0:
+            await asyncio.sleep(0.005)  # the burst of the beginning lets others have their turn
         yield record
 
 

@@ -118,3 +118,25 @@ def test_the_end_of_a_part_ends_the_demo_and_says_why(broker: Broker, topic_pref
     said = (tmp_path / "stderr").read_text()
     assert "worker ended with status" in said
     assert gone(simulator)
+
+
+def test_without_any_broker_the_same_topology_runs_in_memory(tmp_path: Path) -> None:
+    """Said in one line with what that lacks and how to get a broker; outputs are in files."""
+    process = subprocess.run(
+        [sys.executable, "-m", "stream_app.cli.main", "demo", "--directory", str(tmp_path), "--seconds", "15"],
+        env={
+            "PATH": "/nonexistent",  # neither docker nor java
+            **{name: value for name, value in os.environ.items() if name in {"HOME", "PYTHONPATH", "LANG"}},
+            "STREAM_APP_WEB__PORT": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert "KAFKA_BOOTSTRAP" in process.stderr, "how to get a broker"
+    assert "without Kafka" in process.stderr
+    assert re.search(r"[1-9][\d,]* events,", process.stdout.strip().splitlines()[-1])
+    lines = (tmp_path / "demo" / "local" / "attributed-sessions.jsonl").read_bytes().splitlines()
+    assert {"open", "closed"} <= {orjson.loads(line).get("status") for line in lines}
