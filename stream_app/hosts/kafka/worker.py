@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import faust
+import uvloop
 from faust.app.base import BootStrategy
 from mode import Service
 from yarl import URL
@@ -44,6 +45,8 @@ EXIT_FAILED = 70
 EXIT_DEADLINE = 75
 """Shutdown took longer than its deadline. Always safe: what is not committed is not there."""
 _STALLED_S = 60.0
+_FULL_COLLECTION_EVERY = 60
+"""Rounds of housekeeping, ten seconds each, between two full garbage collections."""
 _CHUNKS_UNDER_WAY = 16
 _HUNG_COMMIT_S = 5.0
 
@@ -157,11 +160,7 @@ class KafkaWorker:
             self.die(exc)
         await self.intake.start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
-        gc.collect()
-        gc.freeze()
-        if os.environ.get("XGC"):
-            a, b, c = os.environ["XGC"].split(",")
-            gc.set_threshold(int(a), int(b), int(c))
+        _calm_collector()
 
     async def stop(self) -> None:
         began = time.monotonic()
@@ -178,8 +177,12 @@ class KafkaWorker:
         """Now and then: processed repartition records are deleted, store sizes told."""
         deleted: dict[int, int] = {}
         topic = self.topology.repartition
+        rounds = 0
         while True:
             await asyncio.sleep(10)
+            rounds += 1
+            if not rounds % _FULL_COLLECTION_EVERY:
+                gc.collect()
             offsets = {}
             for partition, task in list(self.tasks.tasks.items()):
                 if task.phase is Phase.RUNNING and task.store is not None:
@@ -263,12 +266,18 @@ class KafkaWorker:
             logging.shutdown()
             raise SystemExit(EXIT_FAILED) from exc
         self._held = held  # for as long as this process lives
-        if os.environ.get("XUV"):
-            import uvloop
-
-            uvloop.install()
+        uvloop.install()
         worker = _Process(self.faust, deadline_s=self.options.shutdown_deadline_s)
         worker.execute_from_commandline()
+
+
+def _calm_collector() -> None:
+    """The garbage collector looks at young objects only, and rarely: states live in reference-counted structs and
+    bytes, and a full collection over millions of them stops the worker for long. `housekeeping` does a full one
+    now and then, for the cycles that exceptions leave (docs/decisions)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 1_000_000)
 
 
 def _app(options: KafkaOptions) -> Any:
