@@ -52,11 +52,16 @@ class CustomRules:
 
     def first(self, facts: RuleInput) -> tuple[int, ChannelRule] | None:
         """The first rule that holds, with its number from 1."""
-        lowered = RuleInput(*[text[:MAX_TEXT].lower() for text in facts])
+        lowered = RuleInput(*[_comparable(text) for text in facts])
         for number, (rule, holds) in enumerate(self._rules, 1):
             if holds(lowered):
                 return number, rule
         return None
+
+
+def _comparable(text: str) -> str:
+    text = text[:MAX_TEXT].lower()
+    return text if text.isascii() else text.encode("utf-8", errors="replace").decode()
 
 
 def _compile_rule(number: int, rule: ChannelRule) -> tuple[ChannelRule, Callable[[RuleInput], bool]]:

@@ -14,7 +14,8 @@ MAX_URL = 8_192
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,31}(?=:)")
 _ENCODED_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]{0,31}%(?:25)?3A%(?:25)?2F", re.IGNORECASE)
 _HOST_END = re.compile(r"[/?#\\]")
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _IPV4 = re.compile(r"(?:\d{1,3}\.){3}\d{1,3}")
 _IPV6 = re.compile(r"[0-9a-f:.]{2,45}(?:%[0-9a-z]{1,16})?")
 
@@ -83,9 +84,7 @@ def normalize_host(authority: str) -> str | None:
     host = host.rstrip(".")
     if not host or len(host) > 253:
         return None
-    if all(_LABEL.fullmatch(label) for label in host.split(".")):
-        return host
-    return None
+    return host if _HOST.fullmatch(host) else None
 
 
 def _to_ascii(host: str) -> str:
@@ -103,7 +102,7 @@ def _to_ascii(host: str) -> str:
 
 def is_address(host: str) -> bool:
     """True for an IPv4 or (bracketed) IPv6 address."""
-    return host.startswith("[") or _IPV4.fullmatch(host) is not None
+    return host.startswith("[") or (host[-1:].isdigit() and _IPV4.fullmatch(host) is not None)
 
 
 def public_suffix(host: str) -> str:
@@ -154,9 +153,8 @@ def without_www(host: str) -> str:
 _ALIAS_PREFIXES = frozenset(("www", "m", "l", "lm", "mobile", "touch", "away", "out", "amp", "wap", "mbasic"))
 
 
-def without_alias_prefixes(host: str) -> str:
+def without_alias_prefixes(host: str, registrable: str) -> str:
     """The host under which the mobile, redirect and AMP variants of a site merge: `m.example.com` → `example.com`."""
-    registrable = registrable_domain(host)
     while host != registrable:
         first, _, rest = host.partition(".")
         if first not in _ALIAS_PREFIXES or len(rest) < len(registrable):

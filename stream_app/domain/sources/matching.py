@@ -77,22 +77,23 @@ class SiteMatcher:
             if alias:
                 self._aliases.setdefault(alias.lower(), site_match)
 
-    def of_host(self, host: str) -> tuple[Match, ...]:
+    def of_host(self, host: str, names: list[str] | None = None) -> tuple[Match, ...]:
         """All that may match a host, in the order in which they are tried.
 
         A host that says itself that it is for mail (`webmail.example.com`) is webmail, unless it stands in a table
-        whole or belongs to a table of hosts that never are a source.
+        whole or belongs to a table of hosts that never are a source. `names` are the host's `name_suffixes`, if known.
         """
-        matches = tuple(self._iterate(host))
+        matches = tuple(self._of_names(names or name_suffixes(host)))
         if _MAIL_HOST.match(host) and host != registrable_domain(host):
             named = any(match.pattern == without_www(host) or match.kind in _ABOVE_MAIL for match in matches)
             if not named:
                 return (Match("mail", Site(host), host, ""), *matches)
         return matches
 
-    def _iterate(self, host: str) -> Iterator[Match]:
-        for name in name_suffixes(host):
-            yield from self._hosts.get(name, ())
+    def _of_names(self, names: list[str]) -> Iterator[Match]:
+        for name in names:
+            if name in self._hosts:
+                yield from self._hosts[name]
 
     def of_package(self, package: str) -> Match | None:
         """The site whose app has this package name."""
@@ -109,5 +110,8 @@ class SiteMatcher:
             host = normalize_host(pattern)
             if host:
                 path = "/" + path
-                return next((m for m in self._iterate(host) if path.startswith(m.path) and not m.site.portal), None)
+                return next(
+                    (m for m in self._of_names(name_suffixes(host)) if path.startswith(m.path) and not m.site.portal),
+                    None,
+                )
         return None

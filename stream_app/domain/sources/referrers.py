@@ -32,10 +32,16 @@ class Referrer:
     __slots__ = ("bad", "bare", "by_path", "final", "host", "matches", "package", "registrable")
 
     def __init__(
-        self, host: str = "", *, final: Arrival | None = None, bad: bool = False, package: Match | None = None
+        self,
+        host: str = "",
+        registrable: str = "",
+        *,
+        final: Arrival | None = None,
+        bad: bool = False,
+        package: Match | None = None,
     ) -> None:
         self.host = host
-        self.registrable = registrable_domain(host) if host and package is None else ""
+        self.registrable = registrable
         self.final = final
         self.bad = bad
         self.matches: tuple[Match, ...] = ()
@@ -45,7 +51,7 @@ class Referrer:
 
     def by_itself(self) -> Referrer:
         """The same knowledge for one referrer only, path and query included."""
-        copy = Referrer(self.host, final=self.final, bad=self.bad, package=self.package)
+        copy = Referrer(self.host, self.registrable, final=self.final, bad=self.bad, package=self.package)
         copy.matches, copy.by_path = self.matches, self.by_path
         return copy
 
@@ -106,16 +112,17 @@ class Referrers:
         return self.bad
 
     def _judge_host(self, host: str) -> Referrer:
-        if registrable_domain(host) in self._own_domains:
+        registrable = registrable_domain(host)
+        if registrable in self._own_domains:
             return Referrer(host, final=NO_SOURCE)
         names = name_suffixes(host)
         if any(name in self._spam for name in names):
             return Referrer(host, final=Arrival("spam", None, host))
-        known = Referrer(host)
+        known = Referrer(host, registrable)
         own_exclusions = (
             Match("excluded", OWN_EXCLUSION, name, path) for name in names for path in self._excluded.get(name, ())
         )
-        known.matches = (*own_exclusions, *self._matcher.of_host(host), *self._by_category(host))
+        known.matches = (*own_exclusions, *self._matcher.of_host(host, names), *self._by_category(host))
         known.by_path = any(match.path or match.site.keywords for match in known.matches)
         return known
 

@@ -111,7 +111,7 @@ class SourceResolver:
         if known.by_path and cut >= 0 and cut + 1 != len(referrer):
             return self._cached((None, referrer, ""), known, url, referrer)
         if known.bare is None:
-            known.bare = self._from_referrer(known, url, referrer, None)
+            known.bare = self._from_referrer(known, url, "" if cut >= 0 else referrer, None)
         return known.bare
 
     def _by_landing(self, known: Referrer, url: str) -> Arrival | None:
@@ -290,14 +290,15 @@ class SourceResolver:
         )
 
     def _from_referrer(self, known: Referrer, url: str, referrer: str, trace: list[Step] | None) -> Arrival:
-        """The rules about the referrer, in their order: excluded, known sites, plain referral, direct."""
+        """The rules about the referrer, in their order: excluded, known sites, plain referral, direct. Without a
+        `referrer` nothing stands behind the host."""
         host = known.host
         if not host:
             _note(trace, "direct", "nothing names a source")
             return self._finish(_DIRECT_DRAFT, url, "", trace) if self._custom else DIRECT_ARRIVAL
         if known.package is not None:
             return self._from_package(known.package, host, url, trace)
-        place = (split_url(referrer) if known.by_path else None) or Place("", host, "", "", "")
+        place = (split_url(referrer) if known.by_path and referrer else None) or Place("", host, "", "", "")
         path = place.path or "/"
         portal: Match | None = None
         for match in known.matches:
@@ -318,10 +319,9 @@ class SourceResolver:
         if portal is not None:
             return self._from_site(portal._replace(kind="service"), host, "", url, trace)
         _note(trace, "referral", f"a link on {host}, which is in no table")
-        return self._finish(
-            Draft(without_www(host), "referral", TagSet(), platform=without_alias_prefixes(host), referral=True),
-            url, host, trace,
-        )  # fmt: skip
+        platform = without_alias_prefixes(host, known.registrable)
+        draft = Draft(without_www(host), "referral", TagSet(), platform=platform, referral=True)
+        return self._finish(draft, url, host, trace)
 
     def _from_site(self, match: Match, host: str, keyword: str, url: str, trace: list[Step] | None) -> Arrival:
         site, kind = match.site, match.kind

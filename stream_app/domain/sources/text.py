@@ -17,7 +17,8 @@ def decode(value: str, charsets: Iterable[str] = ()) -> str:
     """Decode a query value once, `+` as space. UTF-8, else the first charset that fits, else a guess between Cyrillic
     and Western. Control characters become spaces."""
     if "%" in value or "+" in value or not value.isascii():
-        raw = unquote_to_bytes(value.replace("+", " "))
+        # Half of a surrogate pair is no text; what decoders of other languages leave of broken bytes becomes "?".
+        raw = unquote_to_bytes(value.replace("+", " ").encode("utf-8", errors="replace"))
         try:
             value = raw.decode("utf-8")
         except UnicodeDecodeError:

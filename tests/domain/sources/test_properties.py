@@ -19,7 +19,8 @@ SHOP = "https://shop.example.com/"
 NAMES = ["utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content", "utm_id", "mtm_source", "pk_campaign",
          "gclid", "fbclid", "yclid", "srsltid", "_openstat", "_gl", "ref", "q", "id", "page"]  # fmt: skip
 HOSTS = ["www.google.com", "yandex.ru", "l.facebook.com", "t.co", "mail.ru", "shop.example.com", "paypal.com",
-         "semalt.com", "blog.example", "mail.some.example", "", "vk.com", "chatgpt.com", "xn--d1abbgf6aiiy.xn--p1ai"]  # fmt: skip
+         "semalt.com", "blog.example", "mail.some.example", "", "vk.com", "chatgpt.com",
+         "xn--d1abbgf6aiiy.xn--p1ai"]  # fmt: skip
 values = st.one_of(
     st.sampled_from(["", "a", "CPC", "null", "{x}", "google", "%20", "spring sale", "a;b;c;d", "shop"]),
     st.text(max_size=20),
@@ -42,6 +43,7 @@ urls = st.one_of(
 @given(url=urls, referrer=referrers)
 @example(url="?", referrer="https://[")
 @example(url="https://shop.example.com?#=", referrer="//")
+@example(url=SHOP + "?utm_source=%FF%FE&utm_campaign=\ud800a", referrer="https://www.google.com/search?q=\udfff")
 @example(url=SHOP + "?utm_source=%FF%FE", referrer="http://\ud800.com/")
 def test_any_input_gets_the_same_answer_again(extended: SourceResolver, url: str, referrer: str) -> None:
     """Never an error; the same when asked again and when explained, which looks into no cache."""
