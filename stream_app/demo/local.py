@@ -45,6 +45,7 @@ class LocalDemo:
         self._directory = directory
         self._closing = ExitStack()
         self._files: dict[str, IO[bytes]] = {}
+        self._feeding: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self._files = {
@@ -52,8 +53,19 @@ class LocalDemo:
         }
         await self._host.start()
 
+    def begin(self, records: AsyncIterator[Record]) -> None:
+        """Feeds the records, each as it comes, until the end of them or `stop`."""
+        self._feeding = asyncio.create_task(self._feed(records))
+
+    async def _feed(self, records: AsyncIterator[Record]) -> None:
+        async for record in records:
+            self.feed(record)
+
     async def stop(self) -> None:
         """Commits what is taken and closes the stores and files."""
+        if self._feeding is not None:
+            self._feeding.cancel()
+            await asyncio.wait([self._feeding])
         await self._host.stop()
         self.drain()
         self._closing.close()
@@ -65,7 +77,12 @@ class LocalDemo:
         self._log.changed.set()
 
     def drain(self) -> None:
-        """Writes new outputs to their files and lets go of what nobody will read again. Raises what ended the host."""
+        """Writes new outputs to their files and lets go of what nobody will read again.
+
+        Raises what has ended the host or the feeding.
+        """
+        if self._feeding is not None and self._feeding.done() and not self._feeding.cancelled():
+            self._feeding.result()
         if self._host.failed is not None:
             raise self._host.failed
         for topic, file in self._files.items():
@@ -98,18 +115,11 @@ async def running(settings: Settings, directory: Path, records: AsyncIterator[Re
     """A local demo that is being fed, and ends in order."""
     demo = LocalDemo(settings, directory)
     await demo.start()
-    feeding = asyncio.create_task(_feed(demo, records))
+    demo.begin(records)
     try:
         yield demo
     finally:
-        feeding.cancel()
-        await asyncio.wait([feeding])
         await demo.stop()
-
-
-async def _feed(demo: LocalDemo, records: AsyncIterator[Record]) -> None:
-    async for record in records:
-        demo.feed(record)
 
 
 @asynccontextmanager
