@@ -148,6 +148,9 @@ class Member:
 class Arena:
     """A scenario. Ends every process of its own at the end."""
 
+    inputs: Sequence[str] = INPUTS
+    """Logical names of the input topics."""
+
     def __init__(
         self,
         bootstrap: str,
@@ -286,7 +289,7 @@ class Arena:
     def settled(self) -> bool:
         """All input processed and committed. (The repartition topic ends in control records, so it is read.)"""
         stored = committed(self.bootstrap, self.spec.app_id)
-        for name in INPUTS:
+        for name in self.inputs:
             topic = self.spec.prefix + name
             for p, end in ends(self.admin, topic, self.spec.partitions).items():
                 if stored.get((topic, p), (-1, ""))[0] < end:
@@ -300,7 +303,7 @@ class Arena:
         stored = committed(self.bootstrap, self.spec.app_id)
         return sum(
             end - max(0, stored.get((self.spec.prefix + name, p), (0, ""))[0])
-            for name in INPUTS
+            for name in self.inputs
             for p, end in ends(self.admin, self.spec.prefix + name, self.spec.partitions).items()
         )
 

@@ -128,9 +128,9 @@ def check(spec: WorkerSpec, directories: Iterable[Path] = ()) -> Verdict:
     _check_dead_letters(spec, want, verdict)
     latest = last_rows(spec)
     _check_state(latest, want, verdict)
-    _check_offsets(spec, latest, verdict)
+    check_offsets(spec, latest, verdict, INPUTS)
     for directory in directories:
-        _check_stores(directory, latest, verdict)
+        check_stores(directory, latest, verdict)
     return verdict
 
 
@@ -248,11 +248,12 @@ def _states(latest: Rows, verdict: Verdict) -> tuple[dict[str, list[Any]], dict[
     return heads, slots
 
 
-def _check_offsets(spec: WorkerSpec, latest: Rows, verdict: Verdict) -> None:
+def check_offsets(spec: WorkerSpec, latest: Rows, verdict: Verdict, inputs: Iterable[str]) -> None:
+    """Everything is committed up to its end, and the changelog says the same."""
     admin = AdminClient({"bootstrap.servers": spec.bootstrap})
     stored = committed(spec.bootstrap, spec.app_id)
     repartition = f"{spec.prefix}{spec.app_id}-repartition"
-    topics = [*(spec.prefix + name for name in INPUTS), repartition]
+    topics = [*(spec.prefix + name for name in inputs), repartition]
     for topic in topics:
         written = ends(admin, topic, spec.partitions)
         for p in range(spec.partitions):
@@ -263,8 +264,8 @@ def _check_offsets(spec: WorkerSpec, latest: Rows, verdict: Verdict) -> None:
     for p, rows in latest.items():
         raw = rows.get(b"m")
         meta = msgspec.msgpack.decode(raw) if raw else {"offsets": {}, "seq": None}
-        group = {topic: stored.get((topic, p)) for topic in topics}
-        if {t: (o, str(meta["seq"])) for t, o in meta["offsets"].items()} != group:
+        group = {topic: stored.get((topic, p)) for topic in meta["offsets"]}
+        if not group or {t: (o, str(meta["seq"])) for t, o in meta["offsets"].items()} != group:
             verdict.no("changelog and offsets disagree", (p, meta, group))
 
 
@@ -287,7 +288,7 @@ def committed(bootstrap: str, group: str) -> dict[tuple[str, int], tuple[int, st
     return asyncio.run(ask())
 
 
-def _check_stores(directory: Path, latest: Rows, verdict: Verdict) -> None:
+def check_stores(directory: Path, latest: Rows, verdict: Verdict) -> None:
     """A store that says it is up to date must hold what the changelog holds, and a timer for every due time."""
     for partition, want in latest.items():
         path = directory / str(partition)

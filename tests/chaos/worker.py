@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from stream_app.app import run_worker
 from stream_app.engine import recovery, task
 from stream_app.engine.commit import commit
 from stream_app.engine.task import TaskSettings
@@ -20,6 +21,7 @@ from stream_app.engine.topology import Topology
 from stream_app.engine.work import Commit
 from stream_app.hosts.kafka.intake import KafkaIntake
 from stream_app.hosts.kafka.worker import KafkaOptions, KafkaWorker
+from stream_app.settings import load
 from tests.chaos import mutations
 from tests.chaos.spec import OPENING, TIMERS, WorkerSpec
 from tests.chaos.tally import Tally
@@ -128,14 +130,20 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(created).3f %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
-    for noisy in ("aiokafka", "faust", "mode"):
+    for noisy in ("faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     add_steps()
     for name in spec.mutations:
         mutations.apply(name)
     logging.getLogger("worker").info("pid %d", os.getpid())
-    worker_of(spec).run()
+    if spec.topology == "journeys":
+        settings = load(spec.config, {})
+        engine = msgspec.structs.replace(
+            settings.engine, state_directory=spec.state_directory, group_instance_id=spec.instance
+        )
+        run_worker(msgspec.structs.replace(settings, engine=engine), probe=Failpoints(spec))
+    else:
+        worker_of(spec).run()
 
 
 if __name__ == "__main__":

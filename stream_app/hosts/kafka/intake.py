@@ -27,6 +27,10 @@ _LAG_EVERY_S = 1.0
 _FETCH_BYTES = 1 << 20
 
 
+class GroupLost(Exception):
+    """aiokafka's task that keeps up the membership has failed: nothing would ever be assigned again."""
+
+
 class KafkaIntake:
     """Implements the engine's `Intake` port. `deliver` hands a chunk to the agent of its topic."""
 
@@ -158,6 +162,12 @@ class KafkaIntake:
             for chunk in self._chunks(got):  # no await between a position that moved and the chunk that covers it
                 await self._deliver(chunk)
 
+    def _check_group(self) -> None:
+        # No public name tells of it, and `getmany` only when something is assigned
+        membership = self._consumer._coordinator._coordination_task  # noqa: SLF001
+        if membership.done() and not self._stopping:
+            raise GroupLost(f"the membership in the group has ended: {membership.exception()!r}")
+
     def _wanted(self) -> tuple[list[TopicPartition], bool]:
         """What to fetch for now; and whether some task has had enough for the moment."""
         wanted, spare = [], False
@@ -194,7 +204,11 @@ class KafkaIntake:
             log.debug("dropped a stale chunk of %s", tp)
 
     async def _tick(self, now: float) -> None:
-        """Tells tasks whether their inputs are read to the end, so that time can go on without records."""
+        """Tells tasks whether their inputs are read to the end, so that time can go on without records.
+
+        Raises GroupLost.
+        """
+        self._check_group()
         lag_too = now >= self._lag_due
         if lag_too:
             self._lag_due = now + _LAG_EVERY_S

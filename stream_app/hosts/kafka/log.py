@@ -259,8 +259,8 @@ def wrong_partitions(found: Mapping[str, int], fixed: int) -> CannotOpen:
     """What to tell an operator whose topics have another number of partitions than the tasks."""
     listed = ", ".join(f"{topic} has {n}" for topic, n in sorted(found.items()))
     return CannotOpen(
-        f"kafka.partitions is {fixed}, but {listed}. The partition count of an app id is fixed for its life: use topics "
-        "with that many, or a new app id, and reprocess."
+        f"kafka.partitions is {fixed}, but {listed}. The partition count of an app id is fixed for its life: "
+        "use topics with that many, or a new app id, and reprocess."
     )
 
 

@@ -32,6 +32,7 @@ from stream_app.engine.topology import Topology
 from stream_app.engine.work import Chunk
 from stream_app.hosts.clock import SystemClock
 from stream_app.hosts.kafka import lean
+from stream_app.hosts.kafka.assignor import Assignor
 from stream_app.hosts.kafka.intake import KafkaIntake
 from stream_app.hosts.kafka.log import KafkaLog
 from stream_app.hosts.stores import RocksStores, hold
@@ -294,6 +295,7 @@ def _app(options: KafkaOptions) -> Any:
         web_enabled=False,
         topic_disable_leader=True,
         autodiscover=False,
+        PartitionAssignor=Assignor,
     )
     app.boot_strategy = Boot(app)
     return app
