@@ -154,7 +154,7 @@ class SourceResolver:
             found = self._scanner.scan(url)
             landed = self._from_landing(found, known, url, trace) if found else None
             arrival = landed or self._from_referrer(known, url, referrer, trace)
-        decisive = [step for step in trace if step.rule not in {"channel", "bot"}]
+        decisive = [step for step in trace if step.rule != "channel"][: 1 if bot else None]
         channel_rule = next((step.verdict for step in reversed(trace) if step.rule == "channel"), "")
         return Explanation(arrival, decisive[-1].rule if decisive else "direct", channel_rule, bot, tuple(trace))
 
@@ -269,9 +269,9 @@ class SourceResolver:
             carried = None if source else draft.carried
             source, medium, click_id = source or draft.source, medium or draft.medium, draft.click_id
             _note(trace, "tags", f"{click_id} is kept as evidence and fills in what the tags left open")
-        if not medium and tags.family == "openstat":
-            match = self._matcher.of_name(source)
-            medium = "cpc" if match is not None and match.kind == "ads" else ""
+        if tags.family == "openstat" and (match := self._matcher.of_name(source)) and match.kind == "ads":
+            # Openstat has no field for the medium; an advertising network says it by its name, and what it sells.
+            medium, carried = medium or "cpc", match.site.category
         return Draft(
             source, medium, tags, arrival="tagged", click_id=click_id, platform=tags.source_platform, carried=carried
         )
@@ -317,10 +317,12 @@ class SourceResolver:
                     continue
             return self._from_site(match, host, keyword, url, trace)
         if portal is not None:
-            return self._from_site(portal._replace(kind="service"), host, "", url, trace)
-        _note(trace, "referral", f"a link on {host}, which is in no table")
+            _note(trace, "referral", f"{portal.pattern} is a portal with a search, and there is no keyword")
+        else:
+            _note(trace, "referral", f"a link on {host}, which is in no table")
         platform = without_alias_prefixes(host, known.registrable)
-        draft = Draft(without_www(host), "referral", TagSet(), platform=platform, referral=True)
+        kind: Kind | None = None if portal is None else "service"
+        draft = Draft(without_www(host), "referral", TagSet(), platform=platform, kind=kind, referral=True)
         return self._finish(draft, url, host, trace)
 
     def _from_site(self, match: Match, host: str, keyword: str, url: str, trace: list[Step] | None) -> Arrival:

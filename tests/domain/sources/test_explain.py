@@ -44,6 +44,7 @@ def test_bots_are_told(extended: SourceResolver) -> None:
     """Kind and, for AI crawlers, whose."""
     assert extended.explain(SHOP, "", "Mozilla/5.0 (compatible; Googlebot/2.1)").bot == "bot"
     assert extended.explain(SHOP, "", "Mozilla/5.0 (compatible; GPTBot/1.2)").bot == "ai_crawler: OpenAI GPTBot"
+    assert extended.explain(SHOP, "", "curl/8.5.0").decided_by == "bot"
     assert extended.explain(SHOP, "", "").bot == ""
 
 

@@ -106,7 +106,7 @@ def test_openstat(source: Resolve, value: str) -> None:
     """Four fields, plain or in base64; a service that is an advertising network was paid for."""
     found = source(f"?_openstat={value}")
     assert triple(found) == ("direct.yandex.ru", "cpc", "12345")
-    assert (found.content, found.term, found.channel) == ("67890", "yandex.ru:premium", "Paid Other")
+    assert (found.content, found.term, found.channel) == ("67890", "yandex.ru:premium", "Paid Search")
     assert found.source_platform == "Yandex Direct"
 
 
