@@ -7,7 +7,7 @@ from typing import Literal
 
 from is_bot import Bots
 
-from stream_app.domain.cache import TwoGenerations
+from stream_app.domain.cache import BoundedCache
 
 MAX_USER_AGENT = 512
 """What is behind is not looked at: programs name themselves early, and matching stays bounded in time."""
@@ -27,12 +27,12 @@ class BotDetector:
         self,
         ai_crawlers: Mapping[str, str],
         *,
-        cache_size: int = 65_536,
+        cache_size: int = 16_384,
         is_data_centre: Callable[[str], bool] | None = None,
     ) -> None:
         self._ai_crawlers = tuple((part.lower(), name) for part, name in ai_crawlers.items())
         self._bots = Bots()
-        self._kinds: TwoGenerations[str, BotKind] = TwoGenerations(cache_size)
+        self._kinds: BoundedCache[str, BotKind] = BoundedCache(cache_size)
         self._is_data_centre = is_data_centre
 
     def is_bot(self, user_agent: str) -> bool:

@@ -8,36 +8,40 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class TwoGenerations(Generic[K, V]):
-    """A dict that forgets: when the young generation is full it becomes the old one and the old one is dropped.
+class BoundedCache(Generic[K, V]):
+    """A dict that holds at most `size` entries: a new one takes the place of the oldest.
 
-    A hit in the young generation costs one dict lookup; nothing is moved around per hit as an LRU would. What was
-    used in the last `size` insertions is still there. Holds at most `2 * size` entries. `young` is always the same
-    dict: the hottest callers look there first by themselves.
+    A hit costs one dict lookup, and nothing is moved around as an LRU would; a key in steady use is worked out anew
+    once in `size` insertions. Every insertion costs the same: no call pays for dropping many entries at once.
+    `entries` is always the same dict: the hottest callers look there by themselves.
     """
 
-    __slots__ = ("_old", "size", "young")
+    __slots__ = ("_keys", "_next", "entries", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self.young: dict[K, V] = {}
-        self._old: dict[K, V] = {}
+        self.entries: dict[K, V] = {}
+        self._keys: list[K] = []
+        self._next = 0
 
     def get(self, key: K) -> V | None:
         """The value kept for the key, or None."""
-        found = self.young.get(key)
-        if found is None:
-            found = self._old.get(key)
-            if found is not None:
-                self.put(key, found)
-        return found
+        return self.entries.get(key)
 
     def put(self, key: K, value: V) -> None:
-        """Keep a value; the least recently inserted half goes when there is no room."""
-        if len(self.young) >= self.size:
-            self._old = self.young.copy()
-            self.young.clear()
-        self.young[key] = value
+        """Keep a value; the oldest entry goes when there is no room."""
+        keys = self._keys
+        if key in self.entries:
+            self.entries[key] = value
+            return
+        if len(keys) < self.size:
+            keys.append(key)
+        else:
+            place = self._next
+            del self.entries[keys[place]]
+            keys[place] = key
+            self._next = place + 1 if place + 1 < self.size else 0
+        self.entries[key] = value
 
     def __len__(self) -> int:
-        return len(self.young) + len(self._old)
+        return len(self.entries)

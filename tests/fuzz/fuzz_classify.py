@@ -9,6 +9,7 @@ custom rules are asked; what is explained must be what is resolved.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 
@@ -45,6 +46,8 @@ RESOLVERS = (
 )
 CLASSIFIERS = tuple(Classifier(resolver, BOTS, explain=False) for resolver in RESOLVERS)
 
+# The worker does the same after its start: a full collection over the tables is no part of a call.
+gc.freeze()
 slowest = 0.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from stream_app.domain.cache import TwoGenerations
+from stream_app.domain.cache import BoundedCache
 from stream_app.domain.channels import Category
 from stream_app.domain.sources.hosts import name_suffixes, registrable_domain, split_url, without_www
 from stream_app.domain.sources.matching import Match, SiteMatcher, split_pattern
@@ -73,10 +73,10 @@ class Referrers:
         self._excluded = _excluded_patterns(rules.excluded_referrers)
         self._own_domains = frozenset(_own_domain(domain) for domain in rules.own_domains)
         self._own_names = frozenset(name.lower() for name in rules.own_domains)
-        self._origins: TwoGenerations[str, Referrer] = TwoGenerations(cache_size)
+        self._origins: BoundedCache[str, Referrer] = BoundedCache(cache_size)
         self.none = Referrer()
         self.bad = Referrer(bad=True)
-        self.lately = self._origins.young
+        self.lately = self._origins.entries
         """What is known of the origins (`https://host`) that came lately."""
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from stream_app.domain import channels
 from stream_app.domain.bots import BotDetector
-from stream_app.domain.cache import TwoGenerations
+from stream_app.domain.cache import BoundedCache
 from stream_app.domain.channels import Category
 from stream_app.domain.sources.custom import CustomRules, RuleInput
 from stream_app.domain.sources.drafts import Draft
@@ -65,7 +65,7 @@ class SourceResolver:
     Arrivals and sources are shared between clicks. Not thread-safe.
     """
 
-    def __init__(self, rules: SourceRules, tables: ReferenceTables, *, cache_size: int = 16_384) -> None:
+    def __init__(self, rules: SourceRules, tables: ReferenceTables, *, cache_size: int = 8_192) -> None:
         self._rules = rules
         self._ga4 = rules.profile == "ga4"
         self._custom = CustomRules(rules.rules)
@@ -77,9 +77,9 @@ class SourceResolver:
         self._scanner = TagScanner(self._click_ids, () if self._ga4 else rules.referral_parameters)
         self._offline = OfflineSources(rules.phone_numbers)
         self._bots = BotDetector(tables.ai_crawlers, cache_size=1_024)
-        self._pages: TwoGenerations[str, str] = TwoGenerations(cache_size)
-        self._arrivals: TwoGenerations[tuple[Found | None, str, str], Arrival] = TwoGenerations(cache_size)
-        self._shared: TwoGenerations[Arrival, Arrival] = TwoGenerations(cache_size)
+        self._pages: BoundedCache[str, str] = BoundedCache(cache_size)
+        self._arrivals: BoundedCache[tuple[Found | None, str, str], Arrival] = BoundedCache(cache_size)
+        self._shared: BoundedCache[Arrival, Arrival] = BoundedCache(cache_size)
         self.bad_referrers = 0
         """How many referrers could not be read and were taken as none."""
 
@@ -217,7 +217,7 @@ class SourceResolver:
         """The registrable domain of a landing page."""
         cut = url.find("/", 8)
         origin = url[:MAX_URL] if cut < 0 else url[:cut]
-        domain = self._pages.young.get(origin)
+        domain = self._pages.entries.get(origin)
         if domain is None:
             place = split_url(origin)
             domain = registrable_domain(place.host) if place else ""
