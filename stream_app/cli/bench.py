@@ -79,4 +79,4 @@ def classify() -> None:
     """How many clicks a second the rules of sources take, and how many from their cache."""
     from stream_app.bench.classify import run
 
-    run()
+    click.echo(json.dumps(run(), indent=2))

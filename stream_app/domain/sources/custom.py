@@ -9,7 +9,7 @@ import re2
 
 from stream_app.domain.sources.rules import ChannelRule, Condition
 
-MAX_PATTERN = 1_000
+MAX_PATTERN = 500
 MAX_TEXT = 1_024
 
 
@@ -102,7 +102,10 @@ def _compile_test(where: str, condition: Condition) -> Test:
         return lambda text: text in names
     value = cast(str, getattr(condition, given[0]))
     if given[0] == "regex":
-        return _compile_regex(where, value)
+        try:
+            return compile_pattern(value)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
     value = value.lower()
     tests: dict[str, Test] = {
         "equals": lambda text: text == value,
@@ -113,9 +116,14 @@ def _compile_test(where: str, condition: Condition) -> Test:
     return tests[given[0]]
 
 
-def _compile_regex(where: str, pattern: str) -> Test:
+def compile_pattern(pattern: str) -> Test:
+    """A regular expression as a test of texts in lower case.
+
+    Raises:
+        ValueError: it is too long, or RE2 does not take it (it has no look-around and no back-references).
+    """
     if len(pattern) > MAX_PATTERN:
-        raise ValueError(f"{where}: a regular expression may have at most {MAX_PATTERN} characters")
+        raise ValueError(f"a regular expression may have at most {MAX_PATTERN} characters")
     options = re2.Options()
     options.case_sensitive = False
     options.log_errors = False
@@ -123,5 +131,5 @@ def _compile_regex(where: str, pattern: str) -> Test:
     try:
         compiled = re2.compile(pattern, options)
     except re2.error as error:
-        raise ValueError(f"{where}: the regular expression {pattern!r} does not compile: {error}") from error
+        raise ValueError(f"the regular expression {pattern!r} does not compile: {error}") from error
     return lambda text: compiled.search(text) is not None
