@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stream_app.simulator.traffic import Traffic
 
 _LIVE_RATE = 200.0
-_PAST_RATE = 10.0
+_PAST_RATE = 2.0
 _DAY_S = 86_400
 
 
