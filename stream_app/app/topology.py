@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import cast
 
 import msgspec
@@ -33,9 +34,28 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
 def journeys(settings: Settings) -> JourneysProcessor:
     """The journeys processor under these settings."""
     tables = reference.load()
+    rules, sources = journey_rules(settings), source_rules(settings)
     return JourneysProcessor(
-        journey_rules(settings), SourceResolver(source_rules(settings), tables), BotDetector(tables.ai_crawlers)
+        rules,
+        SourceResolver(sources, tables),
+        BotDetector(tables.ai_crawlers),
+        rules_version=rules_version(rules, sources, tables),
     )
+
+
+def rules_version(*rules: object) -> str:
+    """A short name of everything that shapes an output: equal versions mean that equal events give equal records."""
+    digest = blake2b(digest_size=6)
+    for part in rules:
+        digest.update(msgspec.json.encode(part, order="sorted", enc_hook=_plain))
+    return digest.hexdigest()
+
+
+def _plain(value: object) -> object:
+    """Sets and the like have no order of their own."""
+    if isinstance(value, frozenset | set):
+        return sorted(value, key=repr)
+    return repr(value)
 
 
 def source_rules(settings: Settings) -> SourceRules:
