@@ -170,6 +170,20 @@ def test_own_domains_bring_no_source(extended: SourceResolver, referrer: str) ->
         assert extended.resolve(landing, referrer).kind == "none"
 
 
+def test_own_domains_are_internal_to_each_other(make: Callable[..., SourceResolver]) -> None:
+    """Any subdomain of any of them, on a page of any of them."""
+    resolver = make(own_domains=("shop.example.com", "www.other.co.uk", "очки.рф"))
+    for referrer in (
+        "https://other.co.uk/",
+        "https://blog.other.co.uk/",
+        "https://xn--h1adl0b.xn--p1ai/",
+        "https://м.очки.рф/",
+    ):
+        assert resolver.resolve(SHOP, referrer).kind == "none", referrer
+    for referrer in ("https://another.co.uk/", "https://co.uk/", "https://notother.co.uk/"):
+        assert resolver.resolve(SHOP, referrer).kind == "referral", referrer
+
+
 def test_a_page_of_an_unlisted_domain_is_its_own(extended: SourceResolver) -> None:
     """Without settings, too, a site is no source of itself; tenants of one hosting service are strangers."""
     assert extended.resolve("https://www.other.example/a", "https://other.example/b").kind == "none"

@@ -54,6 +54,7 @@ def test_tags_are_read(source: Resolve, landing: str, expected: tuple[str, str, 
     "landing",
     [
         "?utm_source=",
+        "?utm_source=NULL&utm_medium=Undefined&utm_campaign=(Not%20Set)",
         "?utm_source=null&utm_medium=undefined&utm_campaign=(not%20set)",
         "?utm_source={campaignid}&utm_campaign=%7Badgroupid%7D",
         "?utm_campaign=${campaign}&utm_source=[[source]]&utm_medium={{medium}}",
