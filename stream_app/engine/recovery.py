@@ -113,13 +113,15 @@ async def _together(steps: Iterable[Coroutine[object, object, None]]) -> None:
 
 
 def _agree(meta: Meta | None, committed: Mapping[str, Committed | None]) -> bool:
-    """Whether the changelog's last word equals what the group has committed (or one of them has nothing to say)."""
+    """Whether the changelog's last word equals what the group has committed (or one of them has nothing to say).
+    Inputs that are read no more are not asked about, and do not matter."""
     offsets = {topic: c for topic, c in committed.items() if c is not None}
     if meta is None or not offsets:
         return meta is None or not offsets
     return all(
         (c := offsets.get(topic)) is not None and c.offset == offset and c.metadata == str(meta.seq)
         for topic, offset in meta.offsets.items()
+        if topic in committed
     )
 
 
@@ -329,8 +331,8 @@ async def _settle(
         raise CannotOpen(
             f"task {task.partition}: the changelog says {dict(found.offsets)} at commit {found.seq}, the group has "
             f"{ {t: (c.offset, c.metadata) for t, c in committed.items() if c} }. Were the group's offsets set by "
-            "hand? Put them back, or reprocess from the beginning: stop all workers, delete group and changelog "
-            "topic, create it anew."
+            "hand, or was an input made anew? Put them back, or reprocess from the beginning: stop all workers, delete "
+            "group and changelog topic, create it anew."
         )
     if not offsets:
         log.warning(

@@ -152,8 +152,10 @@ class Task:
 
     def at_end(self, topic: str, ended: bool) -> None:
         """Whether an input was read to its end, nothing of it being under way."""
+        if self.phase is not Phase.RUNNING or any(c.topic == topic for c in self._gathered):
+            return
         source = self.bench.source_of(topic)
-        if source is not None and self.phase is Phase.RUNNING and not any(c.topic == topic for c in self._gathered):
+        if source is not None:
             self.bench.time.at_end(source, ended)
 
     @property

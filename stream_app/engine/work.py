@@ -34,6 +34,8 @@ ORIGIN_TIMESTAMP = "origin.timestamp"
 ORIGIN_UNKEYED = "origin.unkeyed"
 REPLAY_TIMESTAMP = "replay.timestamp"
 MISPLACED = "misplaced:"
+_MOST_DIGITS = 15
+"""Of a time in ms: no state could hold a longer one, and Python refuses to read thousands."""
 _OURS = 6
 """So many headers of ours stand before a forwarded record's own, which may bear any names, these too."""
 
@@ -149,13 +151,12 @@ class Batch:
     def send_home(self, key: bytes, origin: Origin) -> None:
         """Forwards a record that reached the wrong partition to the right one, with where it came from."""
         record = origin.record
-        timestamp = header(record.headers, REPLAY_TIMESTAMP)
         headers = (
             (KIND, (MISPLACED + origin.source).encode()),
             (ORIGIN_TOPIC, origin.topic.encode()),
             (ORIGIN_PARTITION, b"%d" % self._partition),
             (ORIGIN_OFFSET, b"%d" % record.offset),
-            (ORIGIN_TIMESTAMP, timestamp if timestamp is not None else b"%d" % record.timestamp),
+            (ORIGIN_TIMESTAMP, b"%d" % first_timestamp(record)),
             (ORIGIN_UNKEYED, b"1" if record.key is None else b""),
             *record.headers,
         )
@@ -179,6 +180,17 @@ def header(headers: Headers, name: str) -> bytes | None:
         if key == name:
             return value
     return None
+
+
+def first_timestamp(record: Record) -> int:
+    """When a record came, or first came if it is a dead letter sent back. Anyone can write that header: whatever it
+    says, it never brings a record forward in time."""
+    return min(record.timestamp, _milliseconds(header(record.headers, REPLAY_TIMESTAMP), record.timestamp))
+
+
+def _milliseconds(told: bytes | None, otherwise: int) -> int:
+    """A time in a header, unless that is missing or nonsense."""
+    return int(told) if told is not None and len(told) <= _MOST_DIGITS and told.isdigit() else otherwise
 
 
 class Workbench:
@@ -280,9 +292,7 @@ class Workbench:
         for record in records:
             timestamp, key, value = record.timestamp, record.key, record.value
             if record.headers:
-                replayed = header(record.headers, REPLAY_TIMESTAMP)
-                if replayed is not None and replayed.isdigit():
-                    timestamp = int(replayed)
+                timestamp = first_timestamp(record)
             try:
                 if value is None:
                     raise Rejected("bad_json", "the record has no value")  # noqa: TRY301  # one place makes dead letters
@@ -321,7 +331,7 @@ class Workbench:
                     raise Rejected("bad_field", f"kind: {kind!r} is no repartition record that this version knows")  # noqa: TRY301
                 if record.value is None:
                     raise Rejected("bad_json", "the record has no value")  # noqa: TRY301  # one place makes dead letters
-                timestamp = int(origin) if origin is not None and origin.isdigit() else record.timestamp
+                timestamp = _milliseconds(origin, record.timestamp)
                 keyed, decode = found
                 event = decode(record.key, record.value, timestamp)
             except Rejected as why:

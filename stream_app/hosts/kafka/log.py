@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 1 << 20
 _NO_HEADERS: list[tuple[str, bytes]] = []
+_RETRY_MS = 20
+"""A consumer that learns of a topic asks again after this long, once a topic: at 100 ms it would be most of opening."""
 _RENEW_AFTER = 1 << 30
 """Records per partition after which a producer is renewed: aiokafka's sequence number wraps wrongly at 2³¹."""
 
@@ -207,7 +209,7 @@ class KafkaLog:
     ) -> Mapping[int, Mapping[str, tuple[int, int]]]:
         async with self._lock:
             if self._bounds is None:
-                consumer = AIOKafkaConsumer(**self._options, group_id=None)
+                consumer = AIOKafkaConsumer(**self._options, group_id=None, retry_backoff_ms=_RETRY_MS)
                 await consumer.start()
                 self._bounds = consumer
         wanted = [TopicPartition(topic, p) for topic in topics for p in partitions]
@@ -226,6 +228,7 @@ class KafkaLog:
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=4 << 20,
             fetch_max_bytes=64 << 20,
+            retry_backoff_ms=_RETRY_MS,
         )
         await consumer.start()
         try:

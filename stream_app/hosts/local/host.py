@@ -99,10 +99,15 @@ class LocalHost:
 
     def tick(self) -> None:
         """Makes tasks look at the clock: timers may be due."""
+        self._tell_ends()
+        for task in self.tasks.tasks.values():
+            task.tick()
+
+    def _tell_ends(self) -> None:
+        """An input that waits for another may go on once that is at its end."""
         for partition, task in self.tasks.tasks.items():
             for topic in self.topology.input_topics:
                 task.at_end(topic, self._at_end(topic, partition))
-            task.tick()
 
     # -- the engine's port ----------------------------------------------------------------------------
     async def seek(self, partition: int, offsets: Mapping[str, int], epoch: int) -> None:
@@ -130,6 +135,7 @@ class LocalHost:
             self.log.changed.clear()
             if self._feed():  # somebody has had enough for the moment
                 self.log.changed.set()
+                self._tell_ends()
                 await asyncio.sleep(0.001)
 
     def _feed(self) -> bool:

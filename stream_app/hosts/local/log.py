@@ -91,7 +91,9 @@ class LocalPartition:
         """Committed records from `start` on, and the position after what was looked at."""
         found: list[LocalRecord] = []
         position = max(start, self.begin)
-        for record in self._records[position - self.begin :]:
+        records = self._records
+        for index in range(position - self.begin, len(records)):
+            record = records[index]
             transaction = record.transaction
             if transaction is not None and transaction.outcome is Outcome.OPEN:
                 break
