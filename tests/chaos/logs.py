@@ -45,7 +45,7 @@ def read(
     ended: set[int] = set()
     try:
         while len(ended) < len(found):
-            for message in consumer.consume(10_000, 0.5):
+            for message in consumer.consume(10_000, 0.05):  # waits for all that many, or so long
                 partition = message.partition()
                 assert partition is not None
                 if message.error() is not None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Action = Literal["kill", "raise", "stop"]
+Action = Literal["kill", "raise", "stop", "damage"]
 
 
 class Failpoint(msgspec.Struct, frozen=True):

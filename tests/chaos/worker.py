@@ -16,6 +16,7 @@ import msgspec
 from stream_app.app import run_worker
 from stream_app.engine import recovery, task
 from stream_app.engine.commit import commit
+from stream_app.engine.ports import StoreDamaged
 from stream_app.engine.task import TaskSettings
 from stream_app.engine.topology import Topology
 from stream_app.engine.work import Commit
@@ -53,6 +54,8 @@ class Failpoints:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "stop":
                 os.kill(os.getpid(), signal.SIGSTOP)
+            case "damage":
+                raise StoreDamaged(f"as asked at {step}")
             case _:
                 raise Injected(step)
 

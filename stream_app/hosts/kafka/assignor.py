@@ -34,5 +34,5 @@ class Assignor(PartitionAssignor):  # type: ignore[misc]  # faust ships no usabl
         own = str(self._url)
         if former != own:
             log.info("back as the member that was at %s; the others learn of %s at the next rebalance", former, own)
-            known = self.external_topic_distribution
+            known = self.external_topic_distribution  # type: ignore[has-type]
             self.external_topic_distribution = {own if url == former else url: topics for url, topics in known.items()}

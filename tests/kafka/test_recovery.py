@@ -1,0 +1,131 @@
+"""Whatever becomes of a worker's state, its changelog or its offsets, it recovers by itself, and is right."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.arena import Arena, Member, wait_until
+from tests.chaos.oracle import check
+from tests.chaos.spec import Failpoint
+from tests.kafka import disasters
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+MakeArena = Callable[..., Arena]
+_TIMERS = {"idles missing", "idles wrong", "state not forgotten", "timer missed"}
+
+
+def history(field: Arena, events: int = 3_000) -> Member:
+    """A worker that has a past, and is down."""
+    worker = field.member("a", static=True)
+    worker.start()
+    field.wait_running()
+    more(field, events)
+    worker.kill()
+    return worker
+
+
+def more(field: Arena, events: int = 600) -> None:
+    """Further traffic, processed; everything is right so far (timers may still have to fire)."""
+    field.feed(events, 2_500, pause_s=0, keys=700).join()
+    wait_until("all input is processed", field.settled, every_s=0.2)
+    verdict = check(field.spec)
+    assert not set(verdict.wrong) - _TIMERS, f"{verdict}\n{field.tails()}"
+
+
+def again(field: Arena, worker: Member, what: str, *, end: bool = True) -> None:
+    """The worker comes back after a disaster, by itself, and goes on being right."""
+    worker.start()
+    try:
+        field.wait_running()
+        more(field)
+    except AssertionError as error:
+        raise AssertionError(f"after: {what}\n{error}") from None
+    if end:
+        worker.kill()
+
+
+def test_a_lost_or_damaged_state_directory_is_rebuilt(arena: MakeArena) -> None:
+    """Deleted, bytes flipped, files missing, replaced: the changelog has everything."""
+    field = arena()
+    worker = history(field)
+    for disaster in (
+        disasters.delete_state,
+        disasters.flip_bytes,
+        disasters.remove_current,
+        disasters.remove_manifest,
+        disasters.remove_tables,
+        disasters.replace_by_files,
+    ):
+        disaster(worker)
+        again(field, worker, disaster.__name__)
+    worker.start()
+    field.expect_green()
+
+
+def test_a_store_that_turns_out_damaged_at_work_is_rebuilt(arena: MakeArena) -> None:
+    """RocksDB may find a bad block long after it was opened: the task is opened again with a new store."""
+    field = arena()
+    worker = history(field)
+    worker.start(Failpoint("commit.built", "damage", nth=20))
+    field.wait_running()
+    more(field, 2_000)
+    assert worker.alive
+    assert worker.said("the store is damaged; rebuilding it")
+    field.expect_green()
+
+
+def test_a_changelog_compacted_or_made_anew_is_taken_as_it_is(arena: MakeArena) -> None:
+    """Compacted past where the store stood; copied to other offsets with state intact, stale, or lost; emptied."""
+    field = arena()
+    worker = history(field)
+    early = worker.state.with_name("early")
+    shutil.copytree(worker.state, early)
+
+    def stale() -> None:
+        disasters.delete_state(worker)
+        shutil.copytree(early, worker.state)
+
+    again(field, worker, "nothing", end=False)
+    more(field, 3_000)
+    disasters.wait_compacted(field)
+    worker.kill()
+    again(field, worker, "compaction, state intact")
+    disasters.delete_state(worker)
+    again(field, worker, "compaction, state lost")
+    stale()
+    again(field, worker, "compaction past where the state stood")
+
+    disasters.recreate_with(field, disasters.content(field))
+    again(field, worker, "a copy of the changelog, state intact")
+    disasters.recreate_with(field, disasters.content(field), every=1)
+    stale()
+    again(field, worker, "a copy of the changelog, state stale")
+    disasters.recreate_with(field, disasters.content(field), every=3)
+    disasters.delete_state(worker)
+    again(field, worker, "a copy of the changelog, state lost")
+
+    disasters.recreate_empty(field)
+    again(field, worker, "an empty changelog, state intact")
+    assert worker.said("writing it back")
+    disasters.delete_state(worker)
+    again(field, worker, "the changelog written back, state lost")
+    worker.start()
+    field.expect_green()
+
+
+def test_expired_offsets_come_from_the_changelog(arena: MakeArena) -> None:
+    """The group forgot its offsets: the changelog remembers, with and without the state directory."""
+    field = arena()
+    worker = history(field)
+    disasters.forget_offsets(field)
+    again(field, worker, "expired offsets")
+    assert worker.said("offsets are gone")
+    disasters.forget_offsets(field)
+    disasters.delete_state(worker)
+    again(field, worker, "expired offsets, state lost")
+    worker.start()
+    field.expect_green()
