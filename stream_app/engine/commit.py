@@ -72,7 +72,7 @@ async def commit(
     last = delivered[topology.changelog, partition]
     rows: list[tuple[bytes, bytes | None]] = [(key, value) for key, value, _ in batch.changelog if key is not None]
     rows.extend(batch.timers.items())
-    rows.append((POSITION, position_after(last, META, meta[1], clock.wall_ms())))
+    rows.append((POSITION, position_after(topology.changelog, last, META, meta[1], clock.wall_ms())))
     store.write(rows)
     probe("commit.stored")
     return _size(batch.changelog)

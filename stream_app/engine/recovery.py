@@ -146,7 +146,7 @@ async def _restore_all(tasks: Mapping[int, Task], world: World, restorers: dict[
         starts, ends = {}, {}
         for partition, task in tasks.items():
             begin, end = await reader.bounds(partition)
-            restorer = Restorer(partition, world, begin, end)
+            restorer = Restorer(partition, task.topology.changelog, world, begin, end)
             if task.store is not None:
                 task.store.close()
             task.store = None
@@ -169,8 +169,9 @@ async def _restore_all(tasks: Mapping[int, Task], world: World, restorers: dict[
 class Restorer:
     """Brings one store to the end of its changelog partition."""
 
-    def __init__(self, partition: int, world: World, begin: int, end: int) -> None:
+    def __init__(self, partition: int, changelog: str, world: World, begin: int, end: int) -> None:
         self.partition = partition
+        self._changelog = changelog
         self.store: Store
         self._world = world
         self._begin, self._end = begin, end
@@ -193,6 +194,13 @@ class Restorer:
         if raw is None:
             return self._begin
         position = decode_position(raw)
+        if position.changelog != self._changelog:
+            log.warning(
+                "task %d: the state directory is of another deployment (changelog %s); starting without it",
+                self.partition,
+                position.changelog,
+            )
+            return self.restart()
         idle = self._world.clock.wall_ms() - position.written_at
         if not self._begin <= position.offset < self._end or idle > self._world.settings.max_idle_ms:
             self._stale = True
@@ -260,7 +268,7 @@ class Restorer:
                     rows.append((timer, b""))
         last = records[-1]
         written = self._world.clock.wall_ms()
-        rows.append((POSITION, position_after(last.offset, last.key or b"", last.value, written)))
+        rows.append((POSITION, position_after(self._changelog, last.offset, last.key or b"", last.value, written)))
         self.store.write_bulk(rows)
         self._replayed += len(records)
         self.report(done=False, at=position)

@@ -82,13 +82,15 @@ class Position(msgspec.Struct, frozen=True):
     checksum: int
     written_at: int
     """Wall clock, epoch ms: a store that lay idle too long may have missed tombstones."""
+    changelog: str = ""
+    """The topic. A store made from another one is of another deployment."""
 
     def matches(self, key: bytes | None, value: bytes | None) -> bool:
         return key == self.key and crc32(value or b"") == self.checksum
 
 
-def position_after(offset: int, key: bytes, value: bytes | None, written_at: int) -> bytes:
-    return encode_position(Position(offset, key, crc32(value or b""), written_at))
+def position_after(changelog: str, offset: int, key: bytes, value: bytes | None, written_at: int) -> bytes:
+    return encode_position(Position(offset, key, crc32(value or b""), written_at, changelog))
 
 
 encode_meta = msgspec.msgpack.Encoder(order="deterministic").encode

@@ -193,6 +193,26 @@ def _milliseconds(told: bytes | None, otherwise: int) -> int:
     return int(told) if told is not None and len(told) <= _MOST_DIGITS and told.isdigit() else otherwise
 
 
+class Stopwatch:
+    """How long a step works, without the time in which it lets others work."""
+
+    __slots__ = ("_began", "_seconds")
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._began = time.perf_counter()
+
+    async def give_way(self) -> None:
+        """Lets the event loop do what waits."""
+        self._seconds += time.perf_counter() - self._began
+        await asyncio.sleep(0)
+        self._began = time.perf_counter()
+
+    def stop(self) -> float:
+        """Seconds worked so far."""
+        return self._seconds + time.perf_counter() - self._began
+
+
 class Workbench:
     """Turns chunks into commits, for one task. Holds everything that a failure must throw away."""
 
@@ -246,7 +266,7 @@ class Workbench:
         self, chunks: Sequence[Chunk], batch: Batch, commit: Commit
     ) -> dict[str, dict[bytes, list[object]]]:
         groups: dict[str, dict[bytes, list[object]]] = {name: {} for name in self.states}
-        began = time.perf_counter()
+        watch = Stopwatch()
         for chunk in chunks:
             source = self._names.get(chunk.topic)
             commit.records += len(chunk.records)
@@ -265,7 +285,7 @@ class Workbench:
                     )
                     newest = self._decode_some(chunk.topic, part, keyed, decode, batch, groups[keyed.processor.name])
                     self.time.took(source, newest)
-                    await asyncio.sleep(0)
+                    await watch.give_way()
             if chunk.records:
                 commit.arrivals.append((chunk.records[-1].timestamp, len(chunk.records)))
             bad = len(batch.dead) - dead_before
@@ -273,7 +293,7 @@ class Workbench:
             outcome[chunk.topic, "accepted"] = outcome.get((chunk.topic, "accepted"), 0) + len(chunk.records) - bad
             if bad:
                 outcome[chunk.topic, "dead"] = outcome.get((chunk.topic, "dead"), 0) + bad
-        commit.seconds["decode"] = time.perf_counter() - began
+        commit.seconds["decode"] = watch.stop()
         return groups
 
     def _decode_some(
@@ -349,7 +369,7 @@ class Workbench:
             keyed = self.states[name]
             fold, changed, young = keyed.processor.fold, keyed.changed, keyed.young
             batch.rows = keyed
-            began, done = time.perf_counter(), 0
+            watch, done = Stopwatch(), 0
             misses = keyed.misses
             for key, events in group.items():
                 entry = young.get(key)
@@ -365,10 +385,10 @@ class Workbench:
                 changed[key] = entry
                 done += 1
                 if not done % _YIELD_EVERY:
-                    await asyncio.sleep(0)
+                    await watch.give_way()
                     young = keyed.young
             keyed.hits += len(group) - (keyed.misses - misses)
-            commit.seconds[name] = time.perf_counter() - began
+            commit.seconds[name] = watch.stop()
 
     def _forward(self, key: bytes, events: list[object], batch: Batch, commit: Commit) -> list[object]:
         """Forwards misplaced records; what is returned was forwarded once already, and is taken as it is."""
@@ -385,27 +405,29 @@ class Workbench:
     # -- 3: timers ------------------------------------------------------------------------------------
     async def _wake(self, batch: Batch, commit: Commit) -> bool:
         """Wakes what is due. True if anything was: a commit that only moves timer rows is none."""
-        woken = 0
+        watch, woken = Stopwatch(), 0
         while batch.now and woken < TIMERS_PER_COMMIT:
             rows = self.timers.due(batch.now, _YIELD_EVERY)
             if not rows:
-                return woken > 0
+                break
             for row in rows:
                 _, tag, key = split_timer(row)
                 keyed = self._by_tag[tag]
                 batch.rows = keyed
                 woken += keyed.wake(row, key, batch)
-            await asyncio.sleep(0)
-        commit.more = woken > 0
+            await watch.give_way()
+        else:
+            commit.more = woken > 0
+        commit.seconds["wake"] = watch.stop()
         return woken > 0
 
     # -- 4: encode ------------------------------------------------------------------------------------
     async def _finish(self, batch: Batch, commit: Commit) -> None:
-        began = time.perf_counter()
+        watch = Stopwatch()
         append = commit.changelog.append
         for keyed in self.states.values():
             keyed.save(append)
-            await asyncio.sleep(0)
+            await watch.give_way()
         parts = self.overlay.current
         commit.changelog.extend((row, value, _NONE) for row, value in parts.items())
         meta = Meta(
@@ -424,7 +446,7 @@ class Workbench:
             rekeyed = topic == self.topology.repartition
             commit.dead_letters.append(_dead_letter(topic, self.partition, record, reason, detail, rekeyed=rekeyed))
             commit.reasons[reason] = commit.reasons.get(reason, 0) + 1
-        commit.seconds["encode"] = time.perf_counter() - began
+        commit.seconds["encode"] = watch.stop()
 
     def take(self, commit: Commit) -> None:
         """The commit goes on its way: the next one is built on top of it."""
