@@ -15,7 +15,7 @@ import msgspec
 from stream_app.domain import hits, ids
 from stream_app.domain.hits import CONVERSION, Hit
 from stream_app.domain.journey import Converted, Fold, Journey, Touchpoint
-from stream_app.domain.refunds import Refund
+from stream_app.domain.refunds import MAX_REFUNDS, Refund
 
 MAX_RECENT = 5_000
 """Events within grace per client."""
@@ -70,7 +70,8 @@ class Frozen(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Stored(msgspec.Struct, gc=False, array_like=True):
     """What is saved of a client."""
 
-    snapshot: Journey
+    snapshot: Journey | None
+    """The fold of all that is settled; None: it has a row of its own."""
     tail: list[Hit]
     """The newest events within grace."""
     published: dict[str, Published]
@@ -95,9 +96,14 @@ class Client(msgspec.Struct, gc=False):
     """A client in memory."""
 
     stored: Stored
+    snapshot: Journey
+    """The fold of all that is settled."""
     head: Journey
+    """The fold of everything."""
     recents: list[Hit]
     """All events within grace. The same list as `stored.tail` while no rows are needed."""
+    snapshot_changed: bool = False
+    """Since it was last saved."""
     due: int = 0
     shows_closed: bool = False
     """The latest session was published as closed: whatever extends it now changes what is visible."""
@@ -113,7 +119,8 @@ class Client(msgspec.Struct, gc=False):
 def new_client() -> Client:
     """A client never seen."""
     recents: list[Hit] = []
-    return Client(Stored(Journey(), recents, {}), Journey(), recents)
+    snapshot = Journey()
+    return Client(Stored(snapshot, recents, {}), snapshot, Journey(), recents)
 
 
 class Timeline:
@@ -144,7 +151,7 @@ class Timeline:
 
     def refold(self, client: Client, client_id: str) -> None:
         """Folds the head anew from the snapshot."""
-        head = client.stored.snapshot.branch()
+        head = client.snapshot.branch()
         apply, orders = self._fold.apply, client.orders
         for hit in self._accepted(client):
             apply(head, hit, client_id, orders)
@@ -153,24 +160,26 @@ class Timeline:
     def settle(self, client: Client, horizon: int, client_id: str) -> tuple[Converted, ...]:
         """Moves what is before the horizon into the snapshot; gives the conversions among it. They and settled refunds
         leave the head."""
-        recents, stored = client.recents, client.stored
+        recents = client.recents
+        if not recents or recents[0].at >= horizon:
+            return ()
+        stored = client.stored
         count = len(recents)
-        settling = 0
+        settling = 1
         while settling < count and recents[settling].at < horizon:
             settling += 1
-        if settling == 0:
-            return ()
         front = self._accepted(client, horizon) if stored.has_duplicates else recents[:settling]
         if settling == count:
             snapshot = client.head.branch()
         else:
-            snapshot = stored.snapshot
+            snapshot = client.snapshot
             apply, orders = self._fold.apply, client.orders
             for hit in front:
                 apply(snapshot, hit, client_id, orders)
         self._forget_front(client, settling)
         self._remember(stored, front, horizon)
-        stored.snapshot = snapshot
+        client.snapshot = snapshot
+        client.snapshot_changed = True
         stored.horizon = horizon
         head = client.head
         converted = snapshot.converted
@@ -178,15 +187,16 @@ class Timeline:
             snapshot.converted = ()
             head.converted = tuple(other for other in head.converted if other.hit.at >= horizon)
         if snapshot.refunds:
-            stored.refunds += tuple(Refund.of(refund) for refund in snapshot.refunds)
+            settled_refunds = tuple(Refund.of(refund) for refund in snapshot.refunds)
+            stored.refunds = (*stored.refunds, *settled_refunds)[-MAX_REFUNDS:]
             snapshot.refunds = ()
             head.refunds = tuple(refund for refund in head.refunds if refund.at >= horizon)
         if stored.has_duplicates:
             stored.has_duplicates = _shares_ids(client)
         return converted
 
-    def load(self, stored: Stored, older: list[list[Hit]], client_id: str) -> Client:
-        """A client from what was saved; `older` are the contents of its rows."""
+    def load(self, stored: Stored, snapshot: Journey, older: list[list[Hit]], client_id: str) -> Client:
+        """A client from what was saved; `older` are the contents of its rows of events."""
         recents = stored.tail
         lengths = None
         if older:
@@ -199,13 +209,38 @@ class Timeline:
             recents.extend(stored.tail)
         client = Client(
             stored,
-            stored.snapshot,
+            snapshot,
+            snapshot,
             recents,
             orders=frozenset(order.key for order in stored.orders),
             lengths=lengths,
         )
         self.refold(client, client_id)
         return client
+
+    def extends_quietly(self, client: Client, hit: Hit) -> bool:
+        """Folds a page view of the most usual kind: next in time, of the open session, bringing nothing that is worth
+        publishing. False, and nothing done, for any other event; those go the long way, which comes to the same."""
+        recents = client.recents
+        session = client.head.open
+        if (
+            hit.kind >= CONVERSION
+            or session is None
+            or hit.source is not None
+            or hit.at <= recents[-1].at
+            or len(recents) >= TAIL
+            or client.shows_closed
+            or (hit.user and hit.user != session.user)
+            or not session.landing_url
+            or self._fold.split_reason(session, hit) is not None
+            or self._is_known(client, hit)
+        ):
+            return False
+        hit.client = ""
+        recents.append(hit)
+        self._fold.extend(client.head, session, hit)
+        client.head.last_at = hit.at
+        return True
 
     # --- duplicates ----------------------------------------------------------------------------------
 

@@ -123,8 +123,9 @@ def read_click(value: bytes | None) -> Click:
     url = click.url
     if (url[:8] != "https://" or url[8:9] in _NO_HOST) and _URL_START(url) is None:
         raise Refused("bad_field", "url: expected an absolute http(s) URL or app://package/screen")
-    if b"\\" in value or b"\x7f" in value or not value.isascii():
-        # Only now can an id hold a control character or have more bytes than characters.
+    if value.find(0x5C) >= 0 or value.find(0x7F) >= 0 or not value.isascii():
+        # Only with a backslash, a DEL or more than ASCII can an id hold a control character or more bytes than
+        # characters: JSON has no other place for them.
         check_utf8(value)
         check_id("event_id", click.event_id)
         check_id("client_id", click.client_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
 SEPARATOR = "\x1f"
 """Ids hold no control characters, so joined ids stay unambiguous."""
@@ -30,8 +30,9 @@ def order_key(goal: str, order_id: str) -> int:
 
 
 def content_digest(body: bytes) -> int:
-    """64 bits that tell whether a record's content is what was last published."""
-    return int.from_bytes(blake2b(body, digest_size=8).digest(), "big")
+    """64 bits that tell whether a record's content is what was last published. SHA-256: processors of today have
+    instructions for it, so that it is the fastest good hash for a record's length."""
+    return int.from_bytes(sha256(body, usedforsecurity=False).digest()[:8], "big")
 
 
 def _short(text: str) -> str:

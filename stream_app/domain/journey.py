@@ -149,7 +149,7 @@ class Fold:
             if reason is None:
                 session = journey.open
                 assert session is not None
-                return self._extend(journey, session, hit)
+                return self.extend(journey, session, hit)
             self._start(journey, hit, reason, client)
             return True
         if kind == REFUND:
@@ -200,7 +200,8 @@ class Fold:
             return True
         return source.campaign not in {NOT_SET, latest.campaign}
 
-    def _extend(self, journey: Journey, session: Session, hit: Hit) -> bool:
+    def extend(self, journey: Journey, session: Session, hit: Hit) -> bool:
+        """A click that belongs to the open session. True if something happened that is worth publishing."""
         session.ended_at = hit.at
         session.events += 1
         if hit.kind != LINK_CLICK:

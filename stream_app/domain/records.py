@@ -38,7 +38,7 @@ class AttributedTo(msgspec.Struct, frozen=True, gc=False):
 
 
 class AttributedSession(msgspec.Struct, gc=False):
-    """A visit with its source. Topic `attributed-sessions`, key `client_id`; the last record of an `id` is the truth."""
+    """A visit with its source. Topic `attributed-sessions`, key `client_id`; the last of an `id` is true."""
 
     id: RecordId
     revision: Revision
@@ -50,9 +50,7 @@ class AttributedSession(msgspec.Struct, gc=False):
     session_number: Annotated[int, Meta(ge=1, description="1 for the client's first session.")]
     status: Annotated[
         Literal["open", "closed"],
-        Meta(
-            description="An open session shows what was so at its start or latest change of source, user or conversions."
-        ),
+        Meta(description="Open ones show what was so at the start or last change of source, user, conversions."),
     ]
     started_at: Timestamp
     ended_at: Annotated[Timestamp, Meta(description="Time of its last event.")]

@@ -31,7 +31,7 @@ from stream_app.domain.events import (
 )
 from stream_app.domain.hits import BOT, CONVERSION, KIND_OF_CLICK, REFUND, SPAM, Hit, Sale
 from stream_app.domain.ids import content_digest, conversion_id, order_key
-from stream_app.domain.journey import Converted, Fold, Session
+from stream_app.domain.journey import Converted, Fold, Journey, Session
 from stream_app.domain.records import CONVERSIONS, SESSIONS, AttributedConversion, AttributedSession, Retraction
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
 from stream_app.domain.rules import JourneyRules
@@ -44,6 +44,9 @@ from stream_app.engine.processor import Context, Decoder, Rejected, Rows
 CLOCK_SKEW_MS = 5 * MINUTE_MS
 FIRST_ORDER_ROW = 1 << 31
 """Rows below hold events within grace, rows from here on settled conversions with an order."""
+SNAPSHOT_ROW = FIRST_ORDER_ROW - 1
+INLINE_SNAPSHOT = 200
+"""A settled part of up to so many bytes stays with the rest."""
 
 MAX_USER_AGENTS = 20_000
 """Verdicts on user agents that the click decoder keeps at hand."""
@@ -56,6 +59,7 @@ _REVISION = b'"revision":0,'
 _encode_record = msgspec.json.Encoder().encode
 _encode_state = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode_stored = msgspec.msgpack.Decoder(Stored).decode
+_decode_snapshot = msgspec.msgpack.Decoder(Journey).decode
 _decode_hits = msgspec.msgpack.Decoder(list[Hit]).decode
 _decode_frozen = msgspec.msgpack.Decoder(Frozen).decode
 
@@ -76,65 +80,64 @@ def _untimely(age: int, limit_ms: int, limit: str) -> Rejected:
     return Rejected("bad_field", "occurred_at: expected a time between 1970 and 9999")
 
 
-class ClickDecoder:
-    """A click's bytes → its compact event with the source resolved."""
+class _Verdicts(dict[str, bool]):
+    """Which user agents are programs': a plain dict where the verdict is known."""
 
-    def __init__(self, rules: JourneyRules, resolver: SourceResolver, bots: BotDetector) -> None:
-        self._grace_ms = rules.sessions.grace_ms
-        self._resolve = resolver.resolve
-        self._direct = direct_source(resolver)
+    def __init__(self, bots: BotDetector) -> None:
+        super().__init__()
         self._is_bot = bots.is_bot
-        self._bots: dict[str, bool] = {}
 
-    def _judge(self, user_agent: str) -> bool:
-        if len(self._bots) >= MAX_USER_AGENTS:
-            self._bots.clear()
-        bot = self._bots[user_agent] = self._is_bot(user_agent)
+    def __missing__(self, user_agent: str) -> bool:
+        if len(self) >= MAX_USER_AGENTS:
+            self.clear()
+        bot = self[user_agent] = self._is_bot(user_agent)
         return bot
 
-    def __call__(self, key: bytes | None, value: bytes | None, ts: int) -> Hit:
+
+def click_decoder(rules: JourneyRules, resolver: SourceResolver, bots: BotDetector) -> Decoder[Hit]:
+    """A click's bytes → its compact event with the source resolved. A closure, as every click passes here."""
+    grace_ms = rules.sessions.grace_ms
+    resolve = resolver.resolve
+    direct = direct_source(resolver)
+    is_bot = _Verdicts(bots)
+
+    def decode(key: bytes | None, value: bytes | None, ts: int) -> Hit:
         """Raises Rejected, and nothing else, whatever the bytes."""
         try:
             click = read_click(value)
         except Refused as refused:
             raise Rejected(refused.reason, refused.detail) from None
-        client_id = click.client_id
-        if key is not None and key != client_id.encode():
-            raise Rejected("key_mismatch", "client_id: the record's key is another")
+        client = click.client_id
+        if key is not None:
+            if key != client.encode():
+                raise Rejected("key_mismatch", "client_id: the record's key is another")
+            client = ""
         at = click.occurred_at
         if at.__class__ is not int:
             at = to_ms(at)  # type: ignore[arg-type]
         age = ts - at
-        if not -CLOCK_SKEW_MS <= age <= self._grace_ms or not 0 <= at <= LATEST_MS:
-            raise _untimely(age, self._grace_ms, "grace")
-        client = client_id if key is None else ""
+        if not -CLOCK_SKEW_MS <= age <= grace_ms or not 0 <= at <= LATEST_MS:
+            raise _untimely(age, grace_ms, "grace")
         user_agent = click.user_agent
-        if user_agent:
-            bot = self._bots.get(user_agent)
-            if bot is None:
-                bot = self._judge(user_agent)
-            if bot:
-                return Hit(at, click.event_id, BOT, client=client)
+        if user_agent and is_bot[user_agent]:
+            return Hit(at, click.event_id, BOT, client=client)
         url = click.url
-        arrival = self._resolve(url, click.referrer or "")
+        arrival = resolve(url, click.referrer or "")
         source = arrival.source
-        if arrival.kind == "spam":
+        kind = arrival.kind
+        referral = ""
+        if kind == "referral":
+            referral = arrival.referrer_host
+        elif kind == "spam":
             return Hit(at, click.event_id, SPAM, client=client)
-        if source == self._direct:
+        elif source is direct:
             source = None
         if "?" in url or "#" in url:
             url = url.partition("?")[0].partition("#")[0]
-        return Hit(
-            at,
-            click.event_id,
-            KIND_OF_CLICK[click.kind],
-            source,
-            arrival.referrer_host if arrival.kind == "referral" else "",
-            click.user_id or "",
-            url,
-            None,
-            client,
-        )
+        user = click.user_id or ""
+        return Hit(at, click.event_id, KIND_OF_CLICK[click.kind], source, referral, user, url, None, client)
+
+    return decode
 
 
 class ConversionDecoder:
@@ -218,7 +221,7 @@ class JourneysProcessor:
     ) -> None:
         self.rules = rules
         self._decoders: dict[str, Decoder[Hit]] = {
-            "clicks": ClickDecoder(rules, resolver, bots),
+            "clicks": click_decoder(rules, resolver, bots),
             "conversions": ConversionDecoder(rules, resolver, bots),
         }
         self._grace_ms = rules.sessions.grace_ms
@@ -239,10 +242,22 @@ class JourneysProcessor:
 
     def fold(self, key: bytes, state: Client | None, events: list[Hit], context: Context[Hit]) -> Client | None:
         """Applies one commit's events of a client."""
+        horizon = context.now - self._grace_ms
         if len(events) > 1:
             events = sorted(events, key=hits.order)
+        elif (
+            state is not None
+            and state.recents
+            and state.recents[0].at >= horizon
+            and context.now < state.due
+            and self._timeline.extends_quietly(state, events[0])
+        ):
+            if state.head.ended:
+                state.due = self._due(state, state.head.last_at + self._expiry_ms)
+            else:
+                state.due = events[0].at + self._fold.timeout_ms
+            return state
         client_id = key.decode()
-        horizon = context.now - self._grace_ms
         client = state if state is not None else clients.new_client()
         recents = client.recents
         if recents and recents[-1].at < horizon <= events[0].at:
@@ -348,7 +363,8 @@ class JourneysProcessor:
         late.append(Converted(hit, "", hit.user))
         if sale.order:
             client.orders = client.orders | {sale.order}
-        stored.snapshot.last_at = max(stored.snapshot.last_at, hit.at)
+        client.snapshot.last_at = max(client.snapshot.last_at, hit.at)
+        client.snapshot_changed = True
         client.head.last_at = max(client.head.last_at, hit.at)
         return True
 
@@ -544,8 +560,12 @@ class JourneysProcessor:
 
     def _finish_sessions(self, client: Client, now: int) -> None:
         """Sessions that are settled and published as closed are done with."""
+        snapshot = client.snapshot
+        last = snapshot.open
+        if not snapshot.ended and (last is None or last.final):
+            return
         stored, head = client.stored, client.head
-        published, snapshot = stored.published, stored.snapshot
+        published = stored.published
         gone: set[str] = set()
         for session in snapshot.ended:
             before = published.get(session.id)
@@ -553,7 +573,6 @@ class JourneysProcessor:
                 gone.add(session.id)
         if gone:
             snapshot.ended = tuple(session for session in snapshot.ended if session.id not in gone)
-        last = snapshot.open
         horizon = now - self._grace_ms
         if (
             last is not None
@@ -567,6 +586,7 @@ class JourneysProcessor:
                 stored.horizon = max(stored.horizon, horizon)
                 gone.add(last.id)
         if gone:
+            client.snapshot_changed = True
             head.ended = tuple(session for session in head.ended if session.id not in gone)
             if head.open is not None and head.open.id in gone:
                 head.open.final = True
@@ -579,6 +599,8 @@ class JourneysProcessor:
         if context.now >= due:
             for row in stored.rows:
                 context.rows.put(key, row, None)
+            if stored.snapshot is None:
+                context.rows.put(key, SNAPSHOT_ROW, None)
             for order in stored.orders:
                 context.rows.put(key, order.row, None)
             return None
@@ -616,15 +638,36 @@ class JourneysProcessor:
             if content is None:
                 raise ValueError(f"journeys state of a client lacks row {row}")
             older.append(_decode_hits(content))
-        client = self._timeline.load(stored, older, key.decode())
+        snapshot = stored.snapshot
+        if snapshot is None:
+            content = rows.get(key, SNAPSHOT_ROW)
+            if content is None:
+                raise ValueError("journeys state of a client lacks its settled part")
+            snapshot = _decode_snapshot(content)
+        client = self._timeline.load(stored, snapshot, older, key.decode())
         client.due = self._due(client, client.head.last_at + self._expiry_ms)
         return client
 
     def save(self, key: bytes, state: Client, rows: Rows) -> bytes:
-        """The client's bytes; older events within grace go to rows, of which only changed ones are written."""
+        """The client's bytes. The settled part, which changes once a visit, and older events within grace go to rows,
+        of which only changed ones are written."""
+        if state.snapshot_changed:
+            _save_snapshot(key, state, rows)
         if state.lengths is not None or len(state.recents) > clients.TAIL:
             _save_rows(key, state, rows)
         return _encode_state(state.stored)
+
+
+def _save_snapshot(key: bytes, client: Client, rows: Rows) -> None:
+    payload = _encode_state(client.snapshot)
+    if len(payload) > INLINE_SNAPSHOT:
+        rows.put(key, SNAPSHOT_ROW, payload)
+        client.stored.snapshot = None
+    else:
+        if client.stored.snapshot is None:
+            rows.put(key, SNAPSHOT_ROW, None)
+        client.stored.snapshot = client.snapshot
+    client.snapshot_changed = False
 
 
 def _save_rows(key: bytes, client: Client, rows: Rows) -> None:
@@ -642,7 +685,7 @@ def _save_rows(key: bytes, client: Client, rows: Rows) -> None:
     while len(recents) - start > clients.TAIL:
         rows.put(key, stored.next_row, _encode_state(recents[start : start + clients.TAIL]))
         kept.append((stored.next_row, clients.TAIL))
-        stored.next_row = (stored.next_row + 1) % FIRST_ORDER_ROW
+        stored.next_row = (stored.next_row + 1) % SNAPSHOT_ROW
         start += clients.TAIL
     client.changed_rows = None
     stored.rows = tuple(number for number, _ in kept)

@@ -14,6 +14,7 @@ from stream_app.domain import money
 from stream_app.domain.calendar import LocalDays
 from stream_app.domain.times import DAY_MS, LATEST_MS, rfc3339, to_ms
 
+ZONES = ("UTC", "Europe/Riga", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe")
 AMOUNTS = st.decimals(min_value=0, max_value=10**12, places=9, allow_nan=False, allow_infinity=False)
 
 
@@ -55,8 +56,8 @@ def test_what_is_left_goes_by_largest_remainder_then_to_the_earlier(
 @pytest.mark.parametrize(
     ("amount", "currency", "text"),
     [
-        ("10.5", "EUR", "10.50"), ("0.005", "EUR", "0.01"), ("0.0049", "EUR", "0.00"), ("1234567.125", "USD", "1234567.13"),
-        ("1.5", "JPY", "2"), ("1.2345", "KWD", "1.235"), ("0", "EUR", "0.00"), ("1000", "JPY", "1000"),
+        ("10.5", "EUR", "10.50"), ("0.005", "EUR", "0.01"), ("0.0049", "EUR", "0.00"),
+        ("1234567.125", "USD", "1234567.13"), ("1.5", "JPY", "2"), ("1.2345", "KWD", "1.235"), ("0", "EUR", "0.00"), ("1000", "JPY", "1000"),
     ],
 )  # fmt: skip
 def test_amounts_are_shown_half_up_at_the_minor_unit(amount: str, currency: str, text: str) -> None:
@@ -75,7 +76,7 @@ def test_times_out_are_rfc3339_in_utc_with_milliseconds(ms: int) -> None:
 
 @given(
     st.integers(0, 2**42),
-    st.sampled_from(("UTC", "Europe/Riga", "America/St_Johns", "Asia/Kathmandu", "Australia/Lord_Howe")),
+    st.sampled_from(ZONES),
 )
 def test_days_are_those_of_the_time_zone(ms: int, zone: str) -> None:
     """Daylight saving and odd offsets included."""

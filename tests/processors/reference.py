@@ -140,7 +140,6 @@ class _Client:
         clicked = hit.kind < CONVERSION
         source = hit.source if clicked and hit.source is not None else DIRECT
         name = session_id(self.client, hit.id, hit.at, conversion=not clicked)
-        known = [h["user"] for h in self.visits if h["user"]]
         own = {"at": hit.at, "session": name, "source": source}
         attributed = own
         if source.source == "(direct)":
@@ -151,10 +150,9 @@ class _Client:
         visit = {
             "id": name, "number": len(self.visits) + 1, "why": reason, "start": hit.at, "last": hit.at, "events": 1,
             "views": 1 if clicked and hit.kind != LINK_CLICK else 0, "user": hit.user,
-            "before": self.users[-1] if self.users else "", "source": source, "latest": source, "attributed": attributed,
-            "landing": hit.url, "exit": hit.url, "ignored": [], "conversions": 0, "value": {}, "touched": clicked,
+            "before": self.users[-1] if self.users else "", "source": source, "latest": source,
+            "attributed": attributed, "landing": hit.url, "exit": hit.url, "ignored": [], "conversions": 0, "value": {}, "touched": clicked,
         }  # fmt: skip
-        del known
         if hit.user:
             self.users.append(hit.user)
         self.visits.append(visit)
