@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from stream_app.app.topology import build_topology
 from stream_app.engine.partitioning import partition_of
@@ -16,6 +18,7 @@ from stream_app.engine.task import Phase, TaskSettings
 from stream_app.engine.topology import Topology
 from stream_app.hosts.kafka.worker import KafkaOptions, KafkaWorker
 from stream_app.metrics import WorkerStats
+from stream_app.processors.readable import client_document
 from stream_app.settings import Settings
 from stream_app.settings.security import client_options
 from stream_app.topics import TOMBSTONE_RETENTION_MS, Catalogue
@@ -117,20 +120,21 @@ class WorkerStatus:
         return Readiness(ready=reason == "ok", reason=reason, detail=detail, tasks=states)
 
 
+_READABLE: Mapping[str, tuple[str, Callable[[bytes, Any], dict[str, object]]]] = {
+    "client": ("journeys", client_document),
+}
+"""What can be asked for: the processor that keeps it, and how its state is told to people."""
+
+
 class StateQueries:
     """Committed states of this worker's tasks. Implements the web's `Queries`."""
 
     def __init__(self, worker: KafkaWorker) -> None:
         self._worker = worker
-        self._processors = {
-            kind: p
-            for p in worker.topology.processors
-            if (kind := getattr(p, "query_kind", "")) and hasattr(p, "readable")
-        }
 
     def kinds(self) -> Collection[str]:
         """What can be asked for."""
-        return list(self._processors)
+        return _READABLE.keys()
 
     def owner(self, kind: str, key: bytes) -> str | None:  # noqa: ARG002  # every kind is partitioned alike
         """Base URL of the worker that owns the key; None: this one."""
@@ -147,12 +151,9 @@ class StateQueries:
 
     async def state(self, kind: str, key: bytes) -> bytes | None:
         """The committed state as JSON."""
-        processor = self._processors[kind]
+        processor, readable = _READABLE[kind]
         task = self._worker.tasks.tasks.get(partition_of(key, self._worker.topology.partitions))
         if task is None or task.phase is not Phase.RUNNING:
             raise NotReady("its task is not running here")
-        found = task.bench.states[processor.name].committed(key)
-        if found is None:
-            return None
-        document: dict[str, object] = processor.readable(key, found)
-        return json.dumps(document, ensure_ascii=False, default=str).encode()
+        found = task.bench.states[processor].committed(key)
+        return None if found is None else msgspec.json.encode(readable(key, found))

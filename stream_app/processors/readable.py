@@ -1,0 +1,89 @@
+"""A client's state as people read it: what `/clients/{id}` and `state get client ID` show.
+
+No personal data: ids as trackers gave them, pages without query, sources. Times are RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+from stream_app.domain.client import Client
+from stream_app.domain.hits import CONVERSION, LINK_CLICK, REFUND, SCREEN_VIEW, Hit
+from stream_app.domain.journey import Session, Touchpoint
+from stream_app.domain.sources.model import Source
+from stream_app.domain.times import rfc3339
+
+_KINDS = {SCREEN_VIEW: "screen_view", LINK_CLICK: "link_click", CONVERSION: "conversion", REFUND: "refund"}
+
+Document = dict[str, object]
+
+
+def client_document(key: bytes, client: Client) -> Document:
+    """The journey of one client, newest session first."""
+    head = client.head
+    sessions = [head.open, *reversed(head.ended)] if head.open is not None else list(reversed(head.ended))
+    return {
+        "client_id": key.decode("utf-8", "replace"),
+        "user_id": head.user or None,
+        "sessions_so_far": head.sessions,
+        "last_event_at": rfc3339(head.last_at),
+        "settled_until": rfc3339(client.stored.horizon) if client.stored.horizon > 0 else None,
+        "truncated": client.stored.cap_horizon > 0,
+        "sessions": [_session(session) for session in sessions],
+        "touchpoints": [_touchpoint(touchpoint) for touchpoint in head.touchpoints],
+        "last_non_direct": _touchpoint(head.non_direct) if head.non_direct is not None else None,
+        "conversions_within_grace": [_hit(converted.hit) for converted in head.converted],
+        "settled_orders": len(client.stored.orders),
+        "events_within_grace": [_hit(hit) for hit in client.recents[-100:]],
+        "events_within_grace_in_all": len(client.recents),
+    }
+
+
+def _session(session: Session) -> Document:
+    return {
+        "id": session.id,
+        "number": session.number,
+        "split_reason": session.split_reason,
+        "started_at": rfc3339(session.started_at),
+        "ended_at": rfc3339(session.ended_at),
+        "page_views": session.page_views,
+        "events": session.events,
+        "conversions": session.conversions,
+        "user_id": session.user or session.inherited_user or None,
+        "landing_url": session.landing_url or None,
+        "exit_url": session.exit_url or None,
+        **_source(session.source),
+        "attributed": _touchpoint(session.attributed),
+        "ignored_referrals": list(session.ignored_referrals),
+    }
+
+
+def _touchpoint(touchpoint: Touchpoint) -> Document:
+    return {
+        "occurred_at": rfc3339(touchpoint.at),
+        "session_id": touchpoint.session_id or None,
+        **_source(touchpoint.source),
+    }
+
+
+def _source(source: Source) -> Document:
+    return {
+        "source": source.source,
+        "medium": source.medium,
+        "campaign": source.campaign,
+        "channel": source.channel,
+    }
+
+
+def _hit(hit: Hit) -> Document:
+    found: Document = {
+        "event_id": hit.id,
+        "occurred_at": rfc3339(hit.at),
+        "kind": _KINDS.get(hit.kind, "page_view"),
+    }
+    if hit.url:
+        found["url"] = hit.url
+    if hit.source is not None:
+        found |= _source(hit.source)
+    if hit.sale is not None:
+        value = hit.sale.value
+        found |= {"goal": hit.sale.goal, "value": None if value is None else str(value), "currency": hit.sale.currency}
+    return found
