@@ -28,6 +28,12 @@ def read(
     starts: dict[int, int] | None = None,
 ) -> list[Read]:
     """Every record of a topic up to its end (the last stable offset), partition by partition in log order."""
+    wanted = dict.fromkeys(range(partitions), -2) if starts is None else starts
+    return read_all(bootstrap, {topic: wanted}, committed=committed)[topic]
+
+
+def read_all(bootstrap: str, topics: dict[str, dict[int, int]], *, committed: bool = True) -> dict[str, list[Read]]:
+    """As `read`, for several topics with one consumer: topic → partition → where to begin (-2: at the beginning)."""
     consumer = Consumer(
         {
             "bootstrap.servers": bootstrap,
@@ -39,22 +45,27 @@ def read(
             "fetch.wait.max.ms": 50,
         }
     )
-    wanted = range(partitions) if starts is None else sorted(starts)
-    consumer.assign([TopicPartition(topic, p, -2 if starts is None else starts[p]) for p in wanted])
-    found: dict[int, list[Read]] = {p: [] for p in wanted}
-    ended: set[int] = set()
+    consumer.assign([TopicPartition(topic, p, at) for topic, starts in topics.items() for p, at in starts.items()])
+    found: dict[tuple[str, int], list[Read]] = {
+        (topic, p): [] for topic in sorted(topics) for p in sorted(topics[topic])
+    }
+    ended: set[tuple[str, int]] = set()
     try:
         while len(ended) < len(found):
             for message in consumer.consume(10_000, 0.05):  # waits for all that many, or so long
-                partition = message.partition()
+                topic, partition = message.topic(), message.partition()
+                assert topic is not None
                 assert partition is not None
                 if message.error() is not None:
-                    ended.add(partition)
+                    ended.add((topic, partition))
                 else:
-                    found[partition].append(_read(message))
+                    found[topic, partition].append(_read(message))
     finally:
         consumer.close()
-    return [record for p in sorted(found) for record in found[p]]
+    result: dict[str, list[Read]] = {topic: [] for topic in topics}
+    for (topic, _), records in found.items():
+        result[topic] += records
+    return result
 
 
 def _read(message: Message) -> Read:
