@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from stream_app.engine.partitioning import partition_of
-from tests.chaos.logs import ends, read
+from tests.chaos.logs import QUIET, ends, read
 from tests.chaos.oracle import INPUTS, Verdict, check, committed
 from tests.chaos.spec import Failpoint, WorkerSpec
 
@@ -167,7 +167,7 @@ class Arena:
         self.directory = directory
         self.random = random.Random(seed)
         self.seed = seed
-        self.admin = AdminClient({"bootstrap.servers": bootstrap})
+        self.admin = AdminClient({**QUIET, "bootstrap.servers": bootstrap})
         self.spec = WorkerSpec(
             bootstrap=bootstrap,
             app_id="tally",
@@ -382,6 +382,7 @@ class Feeder(threading.Thread):
 
         producer = Producer(
             {
+                **QUIET,
                 "bootstrap.servers": self._arena.bootstrap,
                 "enable.idempotence": True,
                 "partitioner": "murmur2",

@@ -18,7 +18,7 @@ from stream_app.engine.partitioning import partition_of
 from stream_app.simulator.faults import Faults
 from stream_app.simulator.traffic import Traffic, TrafficConfig
 from tests.chaos.arena import Arena, NotInTime, wait_until
-from tests.chaos.logs import Read, read
+from tests.chaos.logs import QUIET, Read, read
 from tests.chaos.oracle import Verdict, check_offsets, check_stores, last_rows
 
 OUTPUTS = ("attributed-sessions", "attributed-conversions")
@@ -245,6 +245,7 @@ class Shop(threading.Thread):
 
         producer = Producer(
             {
+                **QUIET,
                 "bootstrap.servers": arena.bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 5,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import time
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
-from confluent_kafka import Consumer, IsolationLevel, Message, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+
+QUIET: Final[Mapping[str, int]] = {"log_level": 0}
+"""librdkafka tells standard error of every broken connection, and here they are broken on purpose."""
 
 
 class Read(NamedTuple):
@@ -36,6 +41,7 @@ def read_all(bootstrap: str, topics: dict[str, dict[int, int]], *, committed: bo
     """As `read`, for several topics with one consumer: topic → partition → where to begin (-2: at the beginning)."""
     consumer = Consumer(
         {
+            **QUIET,
             "bootstrap.servers": bootstrap,
             "group.id": "oracle",
             "isolation.level": "read_committed" if committed else "read_uncommitted",
@@ -82,8 +88,16 @@ def ends(admin: AdminClient, topic: str, partitions: int, *, stable: bool = Fals
     """End offsets: of what is stable, or of everything written."""
     level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
     asked = {TopicPartition(topic, p): OffsetSpec.latest() for p in range(partitions)}
-    answers = admin.list_offsets(asked, isolation_level=level, request_timeout=20)
-    return {tp.partition: future.result(30).offset for tp, future in answers.items()}
+    for attempt in range(60):
+        answers = admin.list_offsets(asked, isolation_level=level, request_timeout=20)
+        try:
+            return {tp.partition: future.result(30).offset for tp, future in answers.items()}
+        except KafkaException:  # a leader has moved, or the topic is new: what the client knows is renewed
+            if attempt == 59:
+                raise
+            admin.list_topics(timeout=20)
+            time.sleep(0.2)
+    raise AssertionError("unreachable")
 
 
 def hanging(admin: AdminClient, topic: str, partitions: int) -> dict[int, int]:

@@ -16,7 +16,7 @@ import rocksdict
 from aiokafka.admin import AIOKafkaAdminClient
 from confluent_kafka.admin import AdminClient
 
-from tests.chaos.logs import Read, ends, read, read_all
+from tests.chaos.logs import QUIET, Read, ends, read, read_all
 from tests.chaos.spec import WorkerSpec
 from tests.chaos.tally import SLOTS
 
@@ -258,7 +258,7 @@ def _states(latest: Rows, verdict: Verdict) -> tuple[dict[str, list[Any]], dict[
 
 def check_offsets(spec: WorkerSpec, latest: Rows, verdict: Verdict, inputs: Iterable[str]) -> None:
     """Everything is committed up to its end, and the changelog says the same."""
-    admin = AdminClient({"bootstrap.servers": spec.bootstrap})
+    admin = AdminClient({**QUIET, "bootstrap.servers": spec.bootstrap})
     stored = committed(spec.bootstrap, spec.app_id)
     repartition = f"{spec.prefix}{spec.app_id}-repartition"
     topics = [*(spec.prefix + name for name in inputs), repartition]

@@ -8,7 +8,7 @@ from pathlib import Path
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from tests.chaos.arena import Arena, Member, wait_until
-from tests.chaos.logs import Read, read
+from tests.chaos.logs import QUIET, Read, read
 
 # -- the state directory --------------------------------------------------------------------------------------
 
@@ -89,7 +89,9 @@ def recreate_with(field: Arena, records: list[Read], *, every: int = 7) -> None:
     """As a mirror or a restore would: the same rows at other offsets, in transactions of their own (whose markers take
     offsets, too)."""
     recreate_empty(field)
-    producer = Producer({"bootstrap.servers": field.bootstrap, "transactional.id": f"{field.spec.prefix}mirror"})
+    producer = Producer(
+        {**QUIET, "bootstrap.servers": field.bootstrap, "transactional.id": f"{field.spec.prefix}mirror"}
+    )
     producer.init_transactions(60)
     for start in range(0, len(records), every):
         producer.begin_transaction()
