@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .ports import Outgoing, Store
-from .processor import AnyProcessor, Context
+from .processor import AnyProcessor, Context, Rows
 from .rows import (
     HEADER_SIZE,
     TIMERS_FROM,
@@ -197,9 +197,9 @@ class KeyedStates:
         raw = self._store.get(head_key(self.tag, key))
         if raw is None:
             return None
-        return Entry(self._decode(key, raw), unpack_header(raw)[1], True)
+        return Entry(self._decode(key, raw, self), unpack_header(raw)[1], True)
 
-    def _decode(self, key: bytes, raw: bytes) -> object:
+    def _decode(self, key: bytes, raw: bytes, rows: Rows) -> object:
         version = raw[0]
         written = self.processor.state_version
         if not written - 1 <= version <= written:
@@ -207,16 +207,12 @@ class KeyedStates:
                 f"a state of {self.processor.name} has version {version}; this program reads {written - 1} and "
                 f"{written}. Run the program that wrote it, or a newer one; nothing was changed."
             )
-        return self.processor.load(key, version, raw[HEADER_SIZE:], self)
+        return self.processor.load(key, version, raw[HEADER_SIZE:], rows)
 
     def committed(self, key: bytes) -> object | None:
         """The state as committed, decoded afresh: for queries. Shares nothing with what is being changed."""
         raw = self._store.get(head_key(self.tag, key))
-        return (
-            None
-            if raw is None
-            else self.processor.load(key, raw[0], raw[HEADER_SIZE:], _Committed(self._store, self.tag))
-        )
+        return None if raw is None else self._decode(key, raw, _Committed(self._store, self.tag))
 
     def wake(self, row: bytes, key: bytes, context: Context[object]) -> bool:
         """Handles a timer row that has come up. True if the processor was woken."""
