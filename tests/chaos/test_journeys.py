@@ -23,7 +23,7 @@ def test_sessions_and_conversions_are_exactly_those_of_a_replay(
     with Journeys(broker.bootstrap, tmp_path, topic_prefix, seed) as field:
         members = two(field, static=True)
         field.wait_running()
-        shop = field.shop(EVENTS, 2_600)
+        shop = field.shop(EVENTS, 3_200)
         random_kills(field, members, KILLS, low_s=0.2, high_s=2.5)
         shop.join()
         verdict = field.expect_green()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.chaos.arena import Arena
-from tests.chaos.scenarios import come_and_go, every_first_step, every_step, random_kills, two, zombie
+from tests.chaos.scenarios import come_and_go, every_first_step, every_step, two, zombie
 from tests.chaos.spec import STEPS_OF_COMMIT, TIMERS, Failpoint
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -27,29 +27,26 @@ def test_a_kill_between_any_two_steps(arena: MakeArena) -> None:
     steps += every_step(field, members)
     feeder.stop()
     assert steps == 30
+    assert field.kills == 30
     verdict = field.expect_green()
     assert verdict.facts["aborted"] > 0
 
 
-def test_kills_and_failures_at_random(arena: MakeArena) -> None:
-    """Two workers killed at random moments while one commit in fifty also fails by itself at some step."""
+def test_failures_at_random(arena: MakeArena) -> None:
+    """Commits that fail at some step, again and again, in workers that live on: nothing of a failed one stays."""
     field = arena()
-    anywhere = tuple(Failpoint(p + s, "raise", probability=0.003) for p in ("", TIMERS) for s in STEPS_OF_COMMIT)
+    anywhere = tuple(Failpoint(p + s, "raise", probability=0.004) for p in ("", TIMERS) for s in STEPS_OF_COMMIT)
     members = two(field, static=True, failpoints=anywhere)
     field.wait_running()
     feeder = field.feed(1_000_000, 800)
-    random_kills(field, members, 6)
-    for member in members:
-        member.kill()
-        member.start(*anywhere)
-    feeder.join(6)
+    feeder.join(12)
     for member in members:  # the last ones don't fail, or it would never end
         member.kill()
         member.start()
+    feeder.join(1)
     feeder.stop()
     field.expect_green()
-    failures = sum(len(m.all_said().split("raise at ")) - 1 for m in members)
-    assert failures > 3
+    assert sum(m.all_said().count("raise at ") for m in members) > 5
 
 
 def test_a_worker_joins_and_leaves_ten_times_under_load(arena: MakeArena) -> None:
@@ -65,20 +62,17 @@ def test_a_worker_joins_and_leaves_ten_times_under_load(arena: MakeArena) -> Non
     field.expect_green()
 
 
-@pytest.mark.parametrize(("step", "patient"), [("commit.sent", True), ("commit.offsets", True), ("commit.sent", False)])
-def test_a_zombie_wakes_with_an_open_transaction(arena: MakeArena, step: str, patient: bool) -> None:
-    """Stopped between sending and committing until its tasks are another's: what it held is never seen, and the group
-    takes it back. Patient: its own deadline hasn't passed when it wakes, so it does try to commit."""
+@pytest.mark.parametrize("patient", [True, False])
+def test_a_zombie_wakes_with_an_open_transaction(arena: MakeArena, patient: bool) -> None:
+    """Stopped in the middle of a commit until its tasks are another's: what it held is never seen, and the group takes
+    it back. Patient: its own deadline hasn't passed when it wakes, so it does try to commit, and is fenced."""
     field = arena(commit_deadline_s=60, transaction_timeout_ms=90_000) if patient else arena()
     victim, heir = field.member("a"), field.member("b")
-    heir.start()
-    field.wait_running()
-    feeder = field.feed(1_000_000, 600)
-    held = zombie(field, victim, heir, step)
+    feeder = field.feed(1_000_000, 400)
+    held = zombie(field, victim, heir)
     feeder.stop()
     print(f"records held in open transactions: {held}")
-    verdict = field.expect_green()
+    field.expect_green()
     assert sum(held.values()) > 0
-    assert verdict.facts["aborted"] > 0
     if patient:
         assert "Fenced" in victim.all_said(), victim.tail()

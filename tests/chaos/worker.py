@@ -15,7 +15,6 @@ import msgspec
 
 from stream_app.app import run_worker
 from stream_app.engine import recovery, task
-from stream_app.engine.commit import commit
 from stream_app.engine.ports import StoreDamaged
 from stream_app.engine.task import TaskSettings
 from stream_app.engine.topology import Topology
@@ -81,15 +80,15 @@ def topology_of(spec: WorkerSpec) -> Topology:
 def add_steps() -> None:
     """Further steps for the probe: in commits of timers only or made while opening, before feeding, around closing."""
 
-    def named(prefix_of: Callable[[Commit], str]) -> Any:
+    def named(commit: Any, prefix_of: Callable[[Commit], str]) -> Any:
         async def wrapped(batch: Commit, **given: Any) -> int:
             prefix, probe = prefix_of(batch), given.pop("probe")
             return await commit(batch, probe=lambda step: probe(prefix + step), **given)
 
         return wrapped
 
-    task.commit_protocol = named(lambda batch: "" if batch.records else TIMERS)
-    recovery.commit_protocol = named(lambda _: OPENING)
+    task.commit_protocol = named(task.commit_protocol, lambda batch: "" if batch.records else TIMERS)
+    recovery.commit_protocol = named(recovery.commit_protocol, lambda _: OPENING)
     feed, close = KafkaIntake.feed, task.Task._close
 
     def feeding(self: Any, chunk: Any) -> None:
@@ -135,9 +134,9 @@ def main() -> None:
     )
     for noisy in ("faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    add_steps()
     for name in spec.mutations:
         mutations.apply(name)
+    add_steps()
     logging.getLogger("worker").info("pid %d", os.getpid())
     if spec.topology == "journeys":
         settings = load(spec.config, {})
