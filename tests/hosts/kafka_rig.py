@@ -248,6 +248,7 @@ class KafkaRig(Rig):
         while not all(self._leads(self.prefix + name) for name in names):  # created is not yet known to clients
             assert time.monotonic() < deadline
             time.sleep(0.005)
+        self._reader.list_topics(timeout=20)  # or it would look for them half a second each
 
     def _leads(self, topic: str) -> bool:
         found = self._admin.list_topics(topic, timeout=20).topics[topic]

@@ -1,0 +1,512 @@
+"""Tasks from assignment to revocation: opening, feeding, failing, closing; one path for every failure."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from stream_app.engine.ports import Fenced, Probe, Store, StoreDamaged
+from stream_app.engine.recovery import CannotOpen, RecoverySettings, World
+from stream_app.engine.rows import timer_key
+from stream_app.engine.task import Phase, Task, TaskSettings
+from stream_app.engine.tasks import Tasks, TasksSettings, cause_of
+from stream_app.engine.topology import Topology
+from stream_app.engine.work import TIMERS_PER_COMMIT, Chunk
+from stream_app.hosts.local.host import ManualClock
+from stream_app.hosts.local.log import LocalLog
+from stream_app.hosts.stores import MemoryStore, MemoryStores
+from tests.engine.summing import Summing
+from tests.engine.watching import Fail, Injected, Watcher
+
+START_MS = 1_700_000_000_000
+
+
+class Stores(MemoryStores):
+    """Stores that know whether they are open, as a lock file does, and that fail when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open_now: Counter[int] = Counter()
+        self.wiped: list[int] = []
+        self.failing: Exception | None = None
+
+    def open(self, partition: int) -> Store:
+        assert not self.open_now[partition], "in use"
+        self.open_now[partition] += 1
+        store: Any = super().open(partition)
+        stores = self
+
+        class Open(MemoryStore):
+            def __init__(self) -> None:
+                self._rows, self._timers = store._rows, store._timers
+
+            def get(self, key: bytes) -> bytes | None:  # type: ignore[override]
+                if stores.failing is not None and key[:1] == b"s":
+                    raise stores.failing
+                return self._rows.get(key)
+
+            def close(self) -> None:
+                stores.open_now[partition] -= 1
+
+        return Open()
+
+    def wipe(self, partition: int) -> None:
+        self.wiped.append(partition)
+        super().wipe(partition)
+
+
+class Group:
+    """The engine's intake, by hand: what is sought is remembered, membership is confirmed when the test says so."""
+
+    def __init__(self) -> None:
+        self.sought: list[tuple[int, dict[str, int], int]] = []
+        self.fed: set[int] = set()
+        self.member = asyncio.Event()
+        self.member.set()
+        self.asked = 0
+
+    async def seek(self, partition: int, offsets: Mapping[str, int], epoch: int) -> None:
+        self.sought.append((partition, dict(offsets), epoch))
+
+    def resume(self, partition: int) -> None:
+        self.fed.add(partition)
+
+    def pause(self, partition: int) -> None:
+        self.fed.discard(partition)
+
+    async def still_member(self) -> None:
+        self.asked += 1
+        await self.member.wait()
+
+
+class Bench:
+    """Tasks over a local log, fed by hand."""
+
+    def __init__(self, partitions: int = 2) -> None:
+        self.clock = ManualClock(START_MS)
+        self.log = LocalLog(partitions, self.clock)
+        self.log.changelog = "changelog"
+        self.stores = Stores()
+        self.seen = Watcher()
+        self.group = Group()
+        self.died: list[BaseException] = []
+        self.processor = Summing()
+        self.partitions = partitions
+        self.tasks: Tasks
+
+    def make(self, probe: Probe = lambda _: None, *, max_failures: int = 4, drain_s: float = 5, **given: Any) -> Tasks:
+        topology = Topology(
+            [self.processor],
+            {name: name for name in ("left", "right", "counts", "idles")},
+            "repartition",
+            "changelog",
+            "dead-letters",
+            self.partitions,
+        )
+        self.tasks = Tasks(
+            topology,
+            World(self.log, self.stores, self.clock, self.seen, probe, RecoverySettings()),
+            self.group,
+            TasksSettings(max_failures=max_failures, drain_deadline_s=drain_s),
+            TaskSettings(**{"commit_interval_ms": 0, **given}),
+            self.died.append,
+        )
+        return self.tasks
+
+    async def running(self, *partitions: int) -> Task:
+        await until(lambda: all(self.phase(p) is Phase.RUNNING for p in partitions) or self.died)
+        assert not self.died, self.died
+        return self.tasks.tasks[partitions[0]]
+
+    def phase(self, partition: int) -> Phase | None:
+        return self.tasks.states().get(partition)
+
+    def chunk(self, task: Task, events: list[tuple[str, str, int]], topic: str = "left", *, ends: bool = True) -> Chunk:
+        """(id, key, ms after the start), appended to the log and made into the next chunk of an input."""
+        log = self.log.topic(topic)[task.partition]
+        first = task.offsets[topic]
+        for name, key, at in events:
+            log.append(START_MS + at, key.encode(), msgspec.json.encode({"id": name, "key": key}))
+        records, last = log.read(first)
+        return Chunk(topic, task.partition, task.epoch, first, last, records, ends)
+
+    def counts(self) -> dict[str, int]:
+        found = [r for p in self.log.topic("counts") for r in p.read(0)[0]]
+        return {f["id"]: f["n"] for f in (msgspec.json.decode(r.value or b"") for r in found)}
+
+    def idles(self) -> list[str]:
+        found = [r for p in self.log.topic("idles") for r in p.read(0)[0]]
+        return [msgspec.json.decode(r.value or b"")["id"] for r in found]
+
+
+async def until(what: Callable[[], object]) -> None:
+    async with asyncio.timeout(20):
+        while not what():  # noqa: ASYNC110  # a state, not an event
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    made = Bench()
+    yield made
+    await made.tasks.shutdown()
+    assert not any(made.stores.open_now.values()), "a store left open is a locked one"
+
+
+# -- assignment -----------------------------------------------------------------------------------------
+
+
+async def test_assigned_tasks_are_sought_and_fed_once_they_are_open(bench: Bench) -> None:
+    """Not before: what is fetched earlier belongs to nobody."""
+    tasks = bench.make()
+    bench.log.topic("left")[1].append(START_MS, b"x", b"{}")
+    bench.log.topic("left")[1].delete_before(1)
+    await tasks.assign([0, 1])
+    assert not bench.group.fed
+    await bench.running(0, 1)
+    assert {(p, o["left"]) for p, o, _ in bench.group.sought} == {(0, 0), (1, 1)}
+    assert len({epoch for _, _, epoch in bench.group.sought}) == 1
+    assert bench.group.fed == {0, 1}
+
+
+async def test_a_new_assignment_closes_what_was_there_and_opens_everything_anew(bench: Bench) -> None:
+    """With a new epoch, so that nothing fetched before is taken."""
+    tasks = bench.make()
+    await tasks.assign([0, 1])
+    old = await bench.running(0, 1)
+    await tasks.assign([0])
+    new = await bench.running(0)
+    assert old.phase is Phase.CLOSED
+    assert set(tasks.tasks) == {0}
+    assert new.epoch > old.epoch
+    assert not tasks.feed(Chunk("left", 1, new.epoch, 0, 1, [], True)), "not ours any more"
+
+
+@pytest.mark.parametrize(
+    "step", ["open.start", "open.fenced", "open.offsets", "open.store", "open.replayed", "commit.begun"]
+)
+async def test_a_revocation_while_opening_leaves_nothing_open(bench: Bench, step: str) -> None:
+    """However far it has come; the next assignment opens as if nothing had been."""
+    reached = asyncio.Event()
+    tasks = bench.make(lambda s: reached.set() if s == step else None)
+    await tasks.assign([0, 1])
+    await reached.wait()
+    await tasks.revoke()
+    assert not tasks.tasks
+    assert not any(bench.stores.open_now.values())
+    assert not bench.group.fed
+    await tasks.assign([0, 1])
+    await bench.running(0, 1)
+
+
+async def test_nothing_is_opened_once_the_end_has_begun(bench: Bench) -> None:
+    """A rebalance during shutdown must not leave an open task behind."""
+    tasks = bench.make()
+    await tasks.shutdown()
+    await tasks.assign([0])
+    assert not tasks.tasks
+
+
+# -- feeding --------------------------------------------------------------------------------------------
+
+
+async def test_enough_records_commit_before_the_interval_is_over(bench: Bench) -> None:
+    """The commit loop wakes on count as well as on time."""
+    tasks = bench.make(commit_interval_ms=3_600_000, commit_records=3)
+    await tasks.assign([0])
+    task = await bench.running(0)
+    task.feed(bench.chunk(task, [("e1", "a", 0)]))
+    task.feed(bench.chunk(task, [("e2", "a", 0)]))
+    await asyncio.sleep(0)
+    assert task.wants("left")
+    task.feed(bench.chunk(task, [("e3", "a", 0)]))
+    assert not task.wants("left"), "enough for one commit"
+    await until(lambda: bench.seen.inputs["left", "accepted"] == 3)
+    task.at_end("right", True)
+    assert task.wants("left")
+    assert task.commits == 1
+
+
+async def test_an_input_more_than_a_minute_ahead_is_wanted_no_more(bench: Bench) -> None:
+    """Until the others have caught up, or are at their end (semantics 3)."""
+    tasks = bench.make()
+    await tasks.assign([0])
+    task = await bench.running(0)
+    task.feed(bench.chunk(task, [("e1", "a", 0)], "right", ends=False))
+    task.feed(bench.chunk(task, [("e2", "a", 60_000)], "left", ends=False))
+    await until(lambda: task.idle)
+    assert task.wants("left"), "just a minute"
+    task.feed(bench.chunk(task, [("e3", "a", 60_001)], "left", ends=False))
+    await until(lambda: task.idle)
+    assert not task.wants("left")
+    assert task.wants("right")
+    assert task.wants("repartition"), "has no say in time, so it is never ahead"
+    task.feed(bench.chunk(task, [("e4", "a", 30_000)], "right", ends=False))
+    await until(lambda: task.idle)
+    assert task.wants("left")
+    task.feed(bench.chunk(task, [("e5", "a", 600_000)], "left", ends=False))
+    await until(lambda: task.idle)
+    assert not task.wants("left")
+    task.at_end("right", True)
+    assert task.wants("left")
+
+
+async def test_a_task_that_is_not_running_takes_nothing_and_hears_nothing(bench: Bench) -> None:
+    """Opening, failed, closed: hosts may still feed and ask."""
+    bench.group.member.clear()
+    tasks = bench.make(Fail("open.fenced"))
+    await tasks.assign([0])
+    task = tasks.tasks[0]
+    for _ in range(30):
+        assert not task.wants("left")
+        assert not task.feed(Chunk("left", 0, 0, 0, 1, [], True))
+        task.at_end("left", True)
+        task.tick()
+        await asyncio.sleep(0)
+
+
+# -- failing --------------------------------------------------------------------------------------------
+
+
+async def test_nobody_is_opened_again_before_the_group_has_confirmed_the_member(bench: Bench) -> None:
+    """Fenced may mean that another owns the task: asking the log first would fence the rightful owner."""
+    tasks = bench.make()
+    await tasks.assign([0])
+    task = await bench.running(0)
+    bench.group.member.clear()
+    await bench.log.open_writer(0)
+    owner = bench.log._epochs[0]
+    task.feed(bench.chunk(task, [("e1", "a", 0)]))
+    await until(lambda: bench.group.asked)
+    assert bench.seen.aborts == ["fenced"]
+    assert not bench.group.fed
+    assert not bench.stores.open_now[0], "closed while it waits"
+    assert bench.log._epochs[0] == owner
+    bench.group.member.set()
+    again = await bench.running(0)
+    again.feed(bench.chunk(again, []))
+    await until(lambda: bench.counts() == {"a": 1})
+    assert bench.seen.aborts == ["fenced"]
+
+
+async def test_the_others_go_on_while_one_is_opened_again(bench: Bench) -> None:
+    """A failure is one task's."""
+    tasks = bench.make(Fail("commit.sent", times=0))
+    await tasks.assign([0, 1])
+    other = await bench.running(1, 0)
+    bench.group.member.clear()
+    tasks.tasks[0].fail(Injected())
+    assert bench.group.fed == {1}
+    other.feed(bench.chunk(other, [("e1", "a", 0)]))
+    await until(lambda: bench.counts() == {"a": 1} or bench.seen.misplaced_records)
+    assert bench.phase(1) is Phase.RUNNING
+
+
+async def test_a_failure_after_a_revocation_is_nobodys(bench: Bench) -> None:
+    """A task that fails while it drains is closed, not opened again: that would leave an unowned task open."""
+    failing = asyncio.Event()
+
+    def probe(step: str) -> None:
+        if step == "commit.sent" and failing.is_set():
+            raise Injected
+
+    tasks = bench.make(probe, commit_interval_ms=3_600_000)
+    await tasks.assign([0])
+    task = await bench.running(0)
+    task.feed(bench.chunk(task, [("e1", "a", 0)]))
+    failing.set()
+    await tasks.revoke()
+    assert task.phase is Phase.CLOSED
+    assert not tasks.tasks
+    assert not tasks._reopeners
+    assert not bench.counts()
+
+
+async def test_a_commit_that_hangs_does_not_keep_a_task_from_closing(bench: Bench) -> None:
+    """What is not committed within the deadline is dropped: the next owner does it."""
+    tasks = bench.make(drain_s=0.05)
+    await tasks.assign([0])
+    task = await bench.running(0)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    assert task.writer is not None
+    task.writer.commit = hang  # type: ignore[method-assign]
+    task.feed(bench.chunk(task, [("e1", "a", 0)]))
+    async with asyncio.timeout(3):
+        await tasks.revoke()
+    assert task.phase is Phase.CLOSED
+    assert not bench.counts()
+
+
+async def test_cancelling_whoever_closes_does_not_stop_the_closing(bench: Bench) -> None:
+    """One close a task, shielded: half a close would be an open store."""
+    tasks = bench.make(drain_s=0.1)
+    await tasks.assign([0])
+    task = await bench.running(0)
+    closing = asyncio.create_task(task.close(drain=True, deadline_s=1))
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    await task.close(drain=False, deadline_s=1)
+    assert task.phase is Phase.CLOSED
+    assert not bench.stores.open_now[0]
+
+
+async def test_opening_is_tried_again_until_patience_ends(bench: Bench) -> None:
+    """A broker may be away for a moment; after so many failures in a row the supervisor decides."""
+    tasks = bench.make(Fail("open.offsets", times=2), max_failures=4)
+    await tasks.assign([0, 1])
+    await bench.running(0, 1)
+    await tasks.revoke()
+    tasks = bench.make(Fail("open.offsets", times=99), max_failures=3)
+    await tasks.assign([0, 1])
+    await until(lambda: bench.died)
+    assert isinstance(bench.died[0], Injected)
+    assert len(bench.died) == 1
+
+
+async def test_what_only_an_operator_can_set_right_is_not_tried_again(bench: Bench) -> None:
+    """The worker ends at once, with the text that says what to do."""
+    tasks = bench.make()
+    await tasks.assign([0])
+    await bench.running(0)
+    await tasks.revoke()
+    bench.log.topic("left")[0].begin = 5
+    tasks = bench.make()
+    await tasks.assign([0])
+    await until(lambda: bench.died)
+    assert isinstance(bench.died[0], CannotOpen)
+    assert bench.group.asked == 0
+
+
+async def test_a_store_found_damaged_while_running_is_rebuilt(bench: Bench) -> None:
+    """The changelog has all of it."""
+    tasks = bench.make(cache_entries=1)
+    await tasks.assign([0, 1])
+    await bench.running(0, 1)
+    keys = [k for k in "abcdefghijkl" if _home(k) == 0]
+    task = tasks.tasks[0]
+    task.feed(bench.chunk(task, [(f"e{k}", k, 0) for k in keys]))
+    await until(lambda: len(bench.counts()) == len(keys))
+    for _ in range(3):  # out of the cache
+        task.feed(bench.chunk(task, [("x", keys[0], 0), ("y", keys[2], 0)]))
+        await until(lambda: task.idle)
+    bench.stores.failing = StoreDamaged("checksum mismatch")
+    bench.clock.advance(1)
+    task.feed(bench.chunk(task, [("again", keys[1], 0)]))
+    await until(lambda: bench.seen.aborts)
+    bench.stores.failing = None
+    again = await bench.running(0, 1)
+    assert bench.seen.aborts == ["store"]
+    assert bench.stores.wiped == [0]
+    again.feed(bench.chunk(again, []))
+    await until(lambda: bench.counts()[keys[1]] == 2)
+
+
+async def test_failures_are_counted_in_a_row(bench: Bench) -> None:
+    """A commit that is through begins the row anew; the third failure in a row would end the worker."""
+    probe = Fail("commit.sent", times=0)
+    tasks = bench.make(probe, max_failures=3)
+    await tasks.assign([0])
+    await bench.running(0)
+    for number in range(4):
+        probe._left = 2
+        task = await bench.running(0)
+        task.feed(bench.chunk(task, [(f"e{number}", "a", 0)]))
+        for failures in (1, 2):
+            await until(lambda n=failures: tasks.tasks[0].failures == n)
+            task = await bench.running(0)
+            task.feed(bench.chunk(task, []))
+        await until(lambda: not tasks.tasks[0].failures)
+        probe._left = 0
+    assert not bench.died
+
+
+# -- timers ---------------------------------------------------------------------------------------------
+
+
+async def test_thousands_of_timers_fire_in_order_over_several_commits(bench: Bench) -> None:
+    """No commit takes more than its share; none is lost between them; the earliest come first."""
+    bench.partitions = 1
+    bench.log = LocalLog(1, bench.clock)
+    bench.log.changelog = "changelog"
+    tasks = bench.make()
+    await tasks.assign([0])
+    task = await bench.running(0)
+    n = 2 * TIMERS_PER_COMMIT + 2_500
+    task.feed(bench.chunk(task, [(f"e{i}", f"k{i}", i % 977) for i in range(n)]))
+    task.at_end("right", True)
+    await until(lambda: len(bench.counts()) == n)
+    commits = task.commits
+    task.tick()
+    bench.clock.advance(5_000)
+    task.tick()
+    await until(lambda: len(bench.idles()) == n and task.idle)
+    assert sorted(bench.idles()) == sorted(f"k{i}" for i in range(n))
+    due = [int(name[1:]) % 977 for name in bench.idles()]
+    assert due == sorted(due)
+    assert task.commits - commits >= 3
+    revisions = Counter(msgspec.json.decode(r.value or b"")["revision"] for r in bench.log.topic("idles")[0].read(0)[0])
+    assert max(revisions.values()) < TIMERS_PER_COMMIT + 2_001
+    assert task.store is not None
+    assert not task.store.scan(b"t", b"u", 10)
+
+
+async def test_a_timer_that_was_put_off_makes_no_commit(bench: Bench) -> None:
+    """Moving rows is nobody's news: without anything to say there is no transaction."""
+    bench.partitions = 1
+    bench.log = LocalLog(1, bench.clock)
+    bench.log.changelog = "changelog"
+    tasks = bench.make()
+    await tasks.assign([0])
+    task = await bench.running(0)
+    task.at_end("right", True)
+    task.feed(bench.chunk(task, [("e1", "a", 0)]))
+    task.feed(bench.chunk(task, [("e2", "a", 900)]))
+    await until(lambda: task.idle and bench.counts() == {"a": 2})
+    commits = task.commits
+    bench.clock.advance(0)
+    task.tick()
+    bench.clock.advance(500)  # 1,400: the row of e1 comes up, the state is due at 1,900
+    task.tick()
+    await until(lambda: task.idle)
+    assert task.commits == commits
+    assert not bench.idles()
+    bench.clock.advance(500)
+    task.tick()
+    await until(bench.idles)
+    assert task.store is not None
+    await until(lambda: task.idle)
+    assert timer_key(START_MS + 1_000, b"S", b"a") not in task.store.scan(b"t", b"u", 10)
+
+
+def _home(key: str) -> int:
+    from stream_app.engine.partitioning import partition_of
+
+    return partition_of(key.encode(), 2)
+
+
+# -- names ----------------------------------------------------------------------------------------------
+
+
+def test_causes_of_failures_come_from_a_closed_set() -> None:
+    """They are labels of a metric."""
+    from stream_app.engine.commit import CommitTimedOut
+    from stream_app.engine.task import ChainBroken
+
+    causes = {
+        Fenced(): "fenced",
+        TimeoutError(): "timeout",
+        CommitTimedOut(): "timeout",
+        ChainBroken(): "chain",
+        StoreDamaged(): "store",
+        KeyError("anything"): "error",
+    }
+    assert {exc: cause_of(exc) for exc in causes} == causes
