@@ -59,8 +59,8 @@ def every_first_step(field: Arena, member: Member) -> int:
 
 
 def every_step(field: Arena, members: list[Member]) -> int:
-    """Kills at each step of commits, of commits that only fire timers, of opening, of feeding, of closing; the members go
-    through their shares at the same time."""
+    """Kills at each step of commits, of commits that only fire timers, of opening, of feeding, of closing; the members
+    go through their shares at the same time."""
     points = [Failpoint(step, nth=field.random.randint(2, 12)) for step in STEPS_OF_COMMIT]
     points += [Failpoint(TIMERS + step, nth=field.random.randint(1, 4)) for step in STEPS_OF_COMMIT]
     points += [Failpoint(step, nth=1) for step in STEPS_OF_OPENING]
@@ -157,6 +157,13 @@ def mutated_random(field: Arena) -> None:
         if member.alive:
             member.kill()
         member.start()
+
+
+def mutated_plain(field: Arena) -> None:
+    """Nothing but traffic."""
+    two(field, static=True)
+    wait_until("work begins", lambda: any(m.running for m in field.members.values()))
+    field.feed(3_000, 1_000, keys=500).join()
 
 
 def mutated_race(field: Arena) -> None:
