@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from stream_app.engine.ports import Committed, Probe
+from stream_app.engine.ports import Committed, Log, Probe
 from stream_app.engine.recovery import RecoverySettings, World
 from stream_app.engine.task import Phase, TaskSettings
 from stream_app.engine.tasks import Tasks, TasksSettings
 from stream_app.engine.work import Chunk
+from stream_app.hosts.kafka import lean
 from stream_app.hosts.kafka.intake import KafkaIntake
 from stream_app.hosts.kafka.log import KafkaLog
 from tests.chaos.logs import ends
@@ -42,6 +44,7 @@ class KafkaRig(Rig):
 
     def __init__(self, directory: Path, prefix: str, bootstrap: str) -> None:
         super().__init__(directory, prefix)
+        lean.install()
         self.bootstrap = bootstrap
         self.app_id = f"{prefix}app"
         self._admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -78,6 +81,12 @@ class KafkaRig(Rig):
             changelog=self.prefix + "changelog",
             transaction_timeout_ms=30_000,
         )
+
+    @asynccontextmanager
+    async def port(self) -> AsyncIterator[Log]:
+        log = self._log()
+        yield log
+        await log.close()
 
     async def _start(self, probe: Probe, settings: TaskSettings) -> None:
         self.log = self._log()

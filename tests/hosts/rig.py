@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import msgspec
 
 from stream_app.engine.partitioning import partition_of
-from stream_app.engine.ports import Committed, Headers, Probe, Stores
+from stream_app.engine.ports import Committed, Headers, Log, Probe, Stores
 from stream_app.engine.processor import AnyProcessor
 from stream_app.engine.rows import META, Meta, decode_meta
 from stream_app.engine.task import Phase, TaskSettings
@@ -70,6 +71,7 @@ class Rig(ABC):
     """A host with a topology of its own, a state directory of its own, and a worker that comes and goes."""
 
     partitions = 2
+    log: Log
 
     def __init__(self, directory: Path, prefix: str) -> None:
         self.state = directory / "state"
@@ -206,6 +208,11 @@ class Rig(ABC):
     @abstractmethod
     async def _cleared(self) -> None: ...
 
+    @asynccontextmanager
+    async def port(self) -> AsyncIterator[Log]:
+        """The engine's `Log` port on this host, without a worker."""
+        yield self.log
+
     @abstractmethod
     async def fence(self, partition: int) -> None:
         """Somebody else opens a writer for this task, and closes it again."""
@@ -307,7 +314,8 @@ class LocalRig(Rig):
 
     def __init__(self, directory: Path, prefix: str) -> None:
         super().__init__(directory, prefix)
-        self.log = LocalLog(self.partitions, self.clock)
+        self.log: LocalLog = LocalLog(self.partitions, self.clock)
+        self.log.changelog = f"{prefix}changelog"
         self.host: LocalHost
 
     @property

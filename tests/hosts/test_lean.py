@@ -1,0 +1,110 @@
+"""Records taken as the client's parser makes them are the records that the client would have handed out."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.consumer import fetcher
+from aiokafka.structs import TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from stream_app.devtools.broker import Broker
+from stream_app.hosts.kafka import lean
+
+LEAN = lean.LeanPartitionRecords, lean.LeanFetchResult
+PLAIN = lean.LeanPartitionRecords.__base__, lean.LeanFetchResult.__base__
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    before = fetcher.PartitionRecords, fetcher.FetchResult
+    yield
+    fetcher.PartitionRecords, fetcher.FetchResult = before
+
+
+async def _fill(bootstrap: str, topic: str, rng: random.Random) -> int:
+    """Batches of all kinds: plain, compressed, committed, aborted, left open for a while; the end offset."""
+    number = 0
+    for compression in (None, "gzip"):
+        plain = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type=compression)
+        steady = AIOKafkaProducer(bootstrap_servers=bootstrap, transactional_id=f"{topic}-{compression}")
+        for producer in (plain, steady):
+            await producer.start()
+        for _ in range(25):
+            transactional = rng.random() < 0.7
+            producer = steady if transactional else plain
+            if transactional:
+                await producer.begin_transaction()
+            batch = producer.create_batch()
+            for _ in range(rng.randint(1, 9)):
+                key = rng.choice([None, b"", b"k%d" % number])
+                value = rng.choice([None, b"", b"v%d" % number * rng.randint(1, 50)])
+                headers = rng.choice([[], [("h", b"1"), ("h", b"\xff")], [("empty", b"")]])
+                batch.append(timestamp=1_700_000_000_000 + number, key=key, value=value, headers=headers)
+                number += 1
+            batch.close()
+            await (await producer.send_batch(batch, topic, partition=0))
+            if transactional:
+                await (producer.commit_transaction if rng.random() < 0.6 else producer.abort_transaction)()
+        for producer in (plain, steady):
+            await producer.stop()
+    return number
+
+
+async def _read(
+    bootstrap: str, topic: str, kind: tuple[Any, Any], isolation: str, start: int, end: int, most: int | None
+) -> list[tuple[Any, ...]]:
+    """Every record from `start` on, with the position after each answer."""
+    fetcher.PartitionRecords, fetcher.FetchResult = kind
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, isolation_level=isolation, enable_auto_commit=False, fetch_max_wait_ms=20
+    )
+    await consumer.start()
+    place = TopicPartition(topic, 0)
+    consumer.assign([place])
+    consumer.seek(place, start)
+    found: list[tuple[Any, ...]] = []
+    while await consumer.position(place) < end:
+        got = await consumer.getmany(place, timeout_ms=50, max_records=most)
+        for records in got.values():
+            assert records
+            found += [(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records]
+            assert await consumer.position(place) > records[-1].offset
+    await consumer.stop()
+    return found
+
+
+@pytest.mark.parametrize("isolation", ["read_committed", "read_uncommitted"])
+async def test_lean_records_equal_those_of_the_client(
+    broker: Broker, topic_prefix: str, seed: int, isolation: str
+) -> None:
+    """Offset, timestamp, key, value and headers, from wherever reading starts, aborted and control records left out."""
+    topic = f"{topic_prefix}lean"
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    for future in admin.create_topics([NewTopic(topic, 1, 1)]).values():
+        future.result(30)
+    rng = random.Random(seed)
+    await _fill(broker.bootstrap, topic, rng)
+    watcher = AIOKafkaConsumer(bootstrap_servers=broker.bootstrap)
+    await watcher.start()
+    place = TopicPartition(topic, 0)
+    end = (await watcher.end_offsets([place]))[place]
+    await watcher.stop()
+    whole = await _read(broker.bootstrap, topic, PLAIN, isolation, 0, end, None)
+    assert len(whole) > 50
+    for start in (0, *rng.sample(range(end), 5)):
+        wanted = [r for r in whole if r[0] >= start]
+        assert await _read(broker.bootstrap, topic, LEAN, isolation, start, end, None) == wanted
+    assert await _read(broker.bootstrap, topic, LEAN, isolation, 0, end, 3) == whole
+
+
+def test_the_client_still_has_what_is_replaced() -> None:
+    """Its version is pinned; should that change, this tells what to look at again."""
+    lean.install()
+    assert (fetcher.PartitionRecords, fetcher.FetchResult) == LEAN
+    assert {"_unpack_records", "_consume_aborted_up_to", "_contains_abort_marker"} <= set(dir(PLAIN[0]))
+    assert {"getall", "check_assignment", "_update_position"} <= set(dir(PLAIN[1]))
