@@ -7,7 +7,7 @@ folded anew from the snapshot. So the head never depends on the order in which e
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from typing import Literal
 
 import msgspec
@@ -21,6 +21,8 @@ MAX_RECENT = 5_000
 """Events within grace per client."""
 TAIL = 64
 """So many of the newest are stored with the client; older ones in rows of as many."""
+MAX_KEPT = MAX_RECENT // TAIL
+"""Rows of settled events that are kept for their ids."""
 MAX_REMEMBERED = 4_096
 """Conversions' event ids per client."""
 MAX_ORDERS = 200
@@ -41,11 +43,12 @@ class Published(msgspec.Struct, gc=False, array_like=True):
     """OPEN or CLOSED session, or UNSETTLED conversion."""
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A settled click whose duplicate may still come."""
+class Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A row whose events have all settled, kept for their ids: duplicates of them may still come."""
 
-    id: str
-    at: int
+    row: int
+    settled: int
+    """The horizon at which the last of them settled."""
 
 
 class Order(msgspec.Struct, gc=False, array_like=True):
@@ -83,8 +86,10 @@ class Stored(msgspec.Struct, gc=False, array_like=True):
     """Clicks within grace share an event id at different times: the fold must look."""
     rows: tuple[int, ...] = ()
     """Rows of older events within grace, oldest first."""
+    kept: tuple[Kept, ...] = ()
     next_row: int = 0
-    seen: tuple[Seen, ...] = ()
+    seen: dict[str, int] = {}
+    """Settled clicks whose duplicates may still come, with their times, oldest first; but those in rows."""
     remembered: bytes = b""
     """Eight bytes of each conversion's event id."""
     orders: tuple[Order, ...] = ()
@@ -111,7 +116,10 @@ class Client(msgspec.Struct, gc=False):
     """Keys of settled orders."""
     lengths: list[int] | None = None
     """How many of `recents` are in each of `stored.rows`."""
-    changed_rows: set[int] | None = None
+    changed_rows: dict[int, list[Hit]] | None = None
+    """Rows in which events were inserted or replaced since the client was saved, with the inserted ones."""
+    row_seen: dict[str, int] | None = None
+    """As `stored.seen`, of settled clicks in rows."""
     ids: set[str] | None = None
     """Event ids in `recents`, when they are many."""
 
@@ -176,8 +184,8 @@ class Timeline:
             apply, orders = self._fold.apply, client.orders
             for hit in front:
                 apply(snapshot, hit, client_id, orders)
+        self._remember(client, front, horizon)
         self._forget_front(client, settling)
-        self._remember(stored, front, horizon)
         client.snapshot = snapshot
         client.snapshot_changed = True
         stored.horizon = horizon
@@ -196,9 +204,10 @@ class Timeline:
         return converted
 
     def load(self, stored: Stored, snapshot: Journey, older: list[list[Hit]], client_id: str) -> Client:
-        """A client from what was saved; `older` are the contents of its rows of events."""
+        """A client from what was saved; `older` are the contents of its rows of events, kept ones first."""
         recents = stored.tail
         lengths = None
+        row_seen: dict[str, int] = {}
         if older:
             recents = []
             lengths = []
@@ -206,6 +215,8 @@ class Timeline:
                 live = [hit for hit in row if hit.at >= stored.horizon]
                 lengths.append(len(live))
                 recents.extend(live)
+                self._remember_clicks(row_seen, row[: len(row) - len(live)])
+            del lengths[: len(stored.kept)]
             recents.extend(stored.tail)
         client = Client(
             stored,
@@ -213,7 +224,8 @@ class Timeline:
             snapshot,
             recents,
             orders=frozenset(order.key for order in stored.orders),
-            lengths=lengths,
+            lengths=lengths or None,
+            row_seen=row_seen or None,
         )
         self.refold(client, client_id)
         return client
@@ -257,9 +269,7 @@ class Timeline:
                 client.ids = {_topic_id(other) for other in recents}
             if _topic_id(hit) in client.ids:
                 return True
-        if client.stored.seen and hit.kind < CONVERSION:
-            return any(seen.id == event_id for seen in client.stored.seen)
-        return False
+        return hit.kind < CONVERSION and _settled_at(client, event_id) is not None
 
     def _admit_known(self, client: Client, hit: Hit) -> Admission:
         """The smallest (time, id, content) wins. Of clicks at different times the loser is kept as well: were a still
@@ -276,7 +286,8 @@ class Timeline:
             self._remove(client, index)
             self._insert(client, hit)
             return "out_of_order"
-        if any(seen.id == hit.id and 0 <= hit.at - seen.at <= self._grace_ms for seen in client.stored.seen):
+        settled_at = _settled_at(client, hit.id)
+        if settled_at is not None and hit.at - settled_at <= self._grace_ms:
             return "duplicate"
         client.stored.has_duplicates = True
         self._insert(client, hit)
@@ -287,7 +298,7 @@ class Timeline:
         recents = client.recents
         if not client.stored.has_duplicates:
             return recents
-        counted = {seen.id: seen.at for seen in client.stored.seen}
+        counted = {**(client.row_seen or {}), **client.stored.seen}
         accepted = []
         for hit in recents:
             if before is not None and hit.at >= before:
@@ -300,14 +311,34 @@ class Timeline:
             accepted.append(hit)
         return accepted
 
-    def _remember(self, stored: Stored, settled: list[Hit], horizon: int) -> None:
+    def _remember(self, client: Client, settled: list[Hit], horizon: int) -> None:
+        """Ids of what settles: of clicks for another grace, of conversions as long as the client."""
+        stored = client.stored
         since = horizon - self._grace_ms
-        fresh = tuple(Seen(hit.id, hit.at) for hit in settled if hit.at >= since and hit.kind < CONVERSION)
-        if fresh or stored.seen:
-            stored.seen = tuple(seen for seen in stored.seen if seen.at >= since) + fresh
+        in_rows = 0
+        if client.lengths:
+            boundary = hits.order(client.recents[sum(client.lengths) - 1])
+            in_rows = bisect_right(settled, boundary, key=hits.order)
+            if client.row_seen is None:
+                client.row_seen = {}
+            self._remember_clicks(client.row_seen, settled[:in_rows])
+        if client.row_seen:
+            _prune(client.row_seen, since)
+        if settled and settled[-1].at >= since:
+            self._remember_clicks(stored.seen, settled[in_rows:])
+        if stored.seen:
+            _prune(stored.seen, since)
         for hit in settled:
             if hit.kind >= CONVERSION:
                 remember(stored, hit.id)
+
+    def _remember_clicks(self, seen: dict[str, int], settled: list[Hit]) -> None:
+        for hit in settled:
+            if hit.kind < CONVERSION:
+                earlier = seen.get(hit.id)
+                if earlier is None or hit.at - earlier > self._grace_ms:
+                    seen.pop(hit.id, None)  # so that the oldest still come first
+                    seen[hit.id] = hit.at
 
     # --- places --------------------------------------------------------------------------------------
 
@@ -317,13 +348,13 @@ class Timeline:
         index = bisect_left(recents, hits.order(hit), key=hits.order)
         recents.insert(index, hit)
         if client.lengths:
-            _resize(client, index, 1)
+            _row_changed(client, index, hit)
 
     @staticmethod
     def _remove(client: Client, index: int) -> None:
         del client.recents[index]
         if client.lengths:
-            _resize(client, index, -1)
+            _row_changed(client, index, None)
 
     @staticmethod
     def _forget_front(client: Client, count: int) -> None:
@@ -369,16 +400,18 @@ def remember(stored: Stored, event_id: str) -> None:
     stored.remembered = (stored.remembered + ids.remembered(event_id))[-8 * MAX_REMEMBERED :]
 
 
-def _resize(client: Client, index: int, by: int) -> None:
-    """An event came into or went from one of the rows."""
+def _row_changed(client: Client, index: int, inserted: Hit | None) -> None:
+    """An event came into one of the rows, or one went (None), if the place is in a row at all."""
     lengths = client.lengths
     assert lengths is not None
     for position, length in enumerate(lengths):
         if index < length:
-            lengths[position] += by
+            lengths[position] += 1 if inserted is not None else -1
             if client.changed_rows is None:
-                client.changed_rows = set()
-            client.changed_rows.add(client.stored.rows[position])
+                client.changed_rows = {}
+            changes = client.changed_rows.setdefault(client.stored.rows[position], [])
+            if inserted is not None:
+                changes.append(inserted)
             return
         index -= length
 
@@ -389,4 +422,23 @@ def _topic_id(hit: Hit) -> str:
 
 def _shares_ids(client: Client) -> bool:
     clicks = [hit.id for hit in client.recents if hit.kind < CONVERSION]
-    return len(set(clicks)) < len(clicks) or any(seen.id in clicks for seen in client.stored.seen)
+    return len(set(clicks)) < len(clicks) or any(_settled_at(client, event_id) is not None for event_id in clicks)
+
+
+def _settled_at(client: Client, event_id: str) -> int | None:
+    """When a click with this id was, if it has settled less than a grace ago."""
+    at = client.stored.seen.get(event_id)
+    if at is None and client.row_seen is not None:
+        return client.row_seen.get(event_id)
+    return at
+
+
+def _prune(seen: dict[str, int], since: int) -> None:
+    """Forgets what is older; the oldest come first."""
+    old = []
+    for event_id, at in seen.items():
+        if at >= since:
+            break
+        old.append(event_id)
+    for event_id in old:
+        del seen[event_id]

@@ -20,7 +20,7 @@ import msgspec
 from stream_app.domain import client as clients
 from stream_app.domain import hits
 from stream_app.domain.bots import BotDetector
-from stream_app.domain.client import Client, Frozen, Order, Published, Stored, Timeline
+from stream_app.domain.client import Client, Frozen, Kept, Order, Published, Stored, Timeline
 from stream_app.domain.errors import Refused
 from stream_app.domain.events import (
     Conversion,
@@ -55,6 +55,7 @@ TAKEN, SHOWN, EVERYTHING, REFOLD = 1, 2, 4, 8
 """What an event means for publishing: nothing yet; what it touched is looked at; everything is; the head is folded anew
 first."""
 
+_NO_HITS = b"\x90"
 _REVISION = b'"revision":0,'
 _encode_record = msgspec.json.Encoder().encode
 _encode_state = msgspec.msgpack.Encoder(decimal_format="string").encode
@@ -597,7 +598,7 @@ class JourneysProcessor:
         head, stored = client.head, client.stored
         due = head.last_at + self._expiry_ms
         if context.now >= due:
-            for row in stored.rows:
+            for row in (*(kept.row for kept in stored.kept), *stored.rows):
                 context.rows.put(key, row, None)
             if stored.snapshot is None:
                 context.rows.put(key, SNAPSHOT_ROW, None)
@@ -633,7 +634,7 @@ class JourneysProcessor:
             raise ValueError(f"journeys state version {version} is not known; this release reads {self.state_version}")
         stored = _decode_stored(payload)
         older = []
-        for row in stored.rows:
+        for row in (*(kept.row for kept in stored.kept), *stored.rows):
             content = rows.get(key, row)
             if content is None:
                 raise ValueError(f"journeys state of a client lacks row {row}")
@@ -653,8 +654,8 @@ class JourneysProcessor:
         of which only changed ones are written."""
         if state.snapshot_changed:
             _save_snapshot(key, state, rows)
-        if state.lengths is not None or len(state.recents) > clients.TAIL:
-            _save_rows(key, state, rows)
+        if state.lengths is not None or len(state.recents) > clients.TAIL or state.stored.kept:
+            _save_rows(key, state, rows, self._grace_ms)
         return _encode_state(state.stored)
 
 
@@ -670,16 +671,19 @@ def _save_snapshot(key: bytes, client: Client, rows: Rows) -> None:
     client.snapshot_changed = False
 
 
-def _save_rows(key: bytes, client: Client, rows: Rows) -> None:
+def _save_rows(key: bytes, client: Client, rows: Rows, grace_ms: int) -> None:
     stored, recents = client.stored, client.recents
     numbers = list(stored.rows)
     lengths = client.lengths if client.lengths is not None else []
     start = 0
     for number, length in zip(numbers, lengths, strict=True):
+        if client.changed_rows is not None and number in client.changed_rows:
+            # What has settled stays in the row for its ids, also what came and settled within this commit.
+            before = _decode_hits(rows.get(key, number) or _NO_HITS) + client.changed_rows[number]
+            settled = sorted((hit for hit in before if hit.at < stored.horizon), key=hits.order)
+            rows.put(key, number, _encode_state(settled + recents[start : start + length]))
         if length == 0:
-            rows.put(key, number, None)
-        elif client.changed_rows is not None and number in client.changed_rows:
-            rows.put(key, number, _encode_state(recents[start : start + length]))
+            stored.kept = (*stored.kept, Kept(number, stored.horizon))
         start += length
     kept = [(number, length) for number, length in zip(numbers, lengths, strict=True) if length]
     while len(recents) - start > clients.TAIL:
@@ -687,6 +691,11 @@ def _save_rows(key: bytes, client: Client, rows: Rows) -> None:
         kept.append((stored.next_row, clients.TAIL))
         stored.next_row = (stored.next_row + 1) % SNAPSHOT_ROW
         start += clients.TAIL
+    old = [kept for kept in stored.kept if kept.settled < stored.horizon - grace_ms]
+    old += stored.kept[len(old) : len(stored.kept) - clients.MAX_KEPT]
+    for kept_row in old:
+        rows.put(key, kept_row.row, None)
+    stored.kept = stored.kept[len(old) :]
     client.changed_rows = None
     stored.rows = tuple(number for number, _ in kept)
     if kept:

@@ -56,10 +56,16 @@ def test_what_is_left_goes_by_largest_remainder_then_to_the_earlier(
 @pytest.mark.parametrize(
     ("amount", "currency", "text"),
     [
-        ("10.5", "EUR", "10.50"), ("0.005", "EUR", "0.01"), ("0.0049", "EUR", "0.00"),
-        ("1234567.125", "USD", "1234567.13"), ("1.5", "JPY", "2"), ("1.2345", "KWD", "1.235"), ("0", "EUR", "0.00"), ("1000", "JPY", "1000"),
+        ("10.5", "EUR", "10.50"),
+        ("0.005", "EUR", "0.01"),
+        ("0.0049", "EUR", "0.00"),
+        ("1234567.125", "USD", "1234567.13"),
+        ("1.5", "JPY", "2"),
+        ("1.2345", "KWD", "1.235"),
+        ("0", "EUR", "0.00"),
+        ("1000", "JPY", "1000"),
     ],
-)  # fmt: skip
+)
 def test_amounts_are_shown_half_up_at_the_minor_unit(amount: str, currency: str, text: str) -> None:
     """The one place where amounts are rounded."""
     assert money.shown(Decimal(amount), currency) == text

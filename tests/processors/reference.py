@@ -151,7 +151,8 @@ class _Client:
             "id": name, "number": len(self.visits) + 1, "why": reason, "start": hit.at, "last": hit.at, "events": 1,
             "views": 1 if clicked and hit.kind != LINK_CLICK else 0, "user": hit.user,
             "before": self.users[-1] if self.users else "", "source": source, "latest": source,
-            "attributed": attributed, "landing": hit.url, "exit": hit.url, "ignored": [], "conversions": 0, "value": {}, "touched": clicked,
+            "attributed": attributed, "landing": hit.url, "exit": hit.url,
+            "ignored": [], "conversions": 0, "value": {}, "touched": clicked,
         }  # fmt: skip
         if hit.user:
             self.users.append(hit.user)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream_app.domain import client as clients
 from stream_app.domain.rules import AttributionRules, Goal, JourneyRules, SessionRules
-from tests.processors.harness import Run, processor
+from stream_app.processors import journeys
+from tests.processors.harness import MINUTE, Run, processor
 from tests.processors.histories import arrivals, commits, histories, in_order
 from tests.processors.reference import reference
 
@@ -49,3 +52,49 @@ def test_any_order_within_grace_and_any_split_into_commits_give_what_one_sorted_
     assert truth(number, [[record] for record in in_order(history)]) == expected
     assert truth(number, data.draw(commits(arrived)), drop_cache=data.draw(st.booleans())) == expected
     assert truth(number, [arrived]) == expected
+
+
+@given(st.data(), st.sampled_from(range(len(RULES))))
+@settings(max_examples=HISTORIES, deadline=None)
+def test_the_same_with_all_that_is_large_in_rows_of_its_own(data: st.DataObject, number: int) -> None:
+    """Segments of two events, the settled part always apart, nothing cached: where events lie changes nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clients, "TAIL", 2)
+        patch.setattr(journeys, "INLINE_SNAPSHOT", 0)
+        history = data.draw(histories())
+        result = Run(PROCESSORS[number], drop_cache=True)
+        for batch in data.draw(commits(data.draw(arrivals(history)))):
+            result.commit(batch)
+        result.finish()
+        assert result.truth == reference(PROCESSORS[number], in_order(history))
+
+
+@given(st.data(), st.sampled_from(range(len(RULES))))
+@settings(max_examples=HISTORIES, deadline=None)
+def test_what_is_visible_is_a_function_of_the_events_and_the_stream_time(data: st.DataObject, number: int) -> None:
+    """At any moment, open sessions included: commits and timers in between leave no trace."""
+    arrived = data.draw(arrivals(data.draw(histories())))
+    many, one = Run(PROCESSORS[number]), Run(PROCESSORS[number])
+    for batch in data.draw(commits(arrived)):
+        many.commit(batch)
+    later = data.draw(st.sampled_from((0, MINUTE, 30 * MINUTE)))
+    many.commit([], now=many.now + later)
+    one.commit(arrived, now=many.now)
+    assert many.truth == one.truth
+
+
+@given(st.data(), st.sampled_from(range(len(RULES))))
+@settings(max_examples=HISTORIES // 3, deadline=None)
+def test_records_that_come_again_change_nothing(data: st.DataObject, number: int) -> None:
+    """A tracker or broker that delivers twice, within grace: nothing more is published than with one delivery."""
+    arrived = data.draw(arrivals(data.draw(histories())))
+    again = sorted([*arrived, *data.draw(st.lists(st.sampled_from(arrived), max_size=5))], key=lambda r: r[2])
+    once, twice = Run(PROCESSORS[number]), Run(PROCESSORS[number])
+    for record in arrived:
+        once.commit([record])
+    for record in again:
+        twice.commit([record])
+    assert [(topic, r["id"]) for topic, r in once.outputs] == [(topic, r["id"]) for topic, r in twice.outputs]
+    once.finish()
+    twice.finish()
+    assert once.truth == twice.truth
