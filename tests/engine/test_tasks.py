@@ -174,6 +174,26 @@ async def test_assigned_tasks_are_sought_and_fed_once_they_are_open(bench: Bench
     assert bench.group.fed == {0, 1}
 
 
+async def test_offsets_are_asked_for_only_once_the_previous_owner_is_fenced(bench: Bench) -> None:
+    """Or it could still commit what the newcomer would then do again."""
+    zombie = await bench.log.open_writer(0)
+    await zombie.begin()
+    await zombie.send_offsets({"left": 1}, "1")
+    asked, fenced = bench.log.committed, []
+
+    async def committed(*given: Any) -> Any:
+        answer = await asked(*given)
+        with pytest.raises(Fenced):
+            await zombie.commit()
+        fenced.append(True)
+        return answer
+
+    bench.log.committed = committed  # type: ignore[method-assign]
+    await bench.make().assign([0])
+    await bench.running(0)
+    assert fenced
+
+
 async def test_a_new_assignment_closes_what_was_there_and_opens_everything_anew(bench: Bench) -> None:
     """With a new epoch, so that nothing fetched before is taken."""
     tasks = bench.make()

@@ -12,6 +12,7 @@ from collections import Counter
 import msgspec
 import pytest
 
+from stream_app.engine import recovery
 from stream_app.engine.commit import STEPS
 from stream_app.engine.ports import Committed, Fenced
 from stream_app.engine.recovery import CannotOpen
@@ -333,8 +334,9 @@ async def test_records_deleted_before_they_were_processed_are_an_error(rig: Rig)
     assert "retention" in str(error)
 
 
-async def test_an_input_made_anew_is_an_error(rig: Rig) -> None:
+async def test_an_input_made_anew_is_an_error(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its records would be skipped up to the old position, or read as if they were others."""
+    monkeypatch.setattr(recovery, "_ATTEMPTS_TO_AGREE", 2)
     await rig.put("left", events(3), partition=0)
     await rig.run()
     await rig.recreate("left")
@@ -345,11 +347,14 @@ async def test_an_input_made_anew_is_an_error(rig: Rig) -> None:
     assert "made anew" in str(error)
 
 
-async def test_offsets_set_by_hand_are_an_error(rig: Rig) -> None:
-    """The state already holds these events: processing them again would count them twice."""
+@pytest.mark.parametrize("offset", [1, 3])
+async def test_offsets_set_by_hand_are_an_error(rig: Rig, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state already holds these events: processing them again would count them twice. Where the offset is right by
+    chance, the commit's number is missing."""
+    monkeypatch.setattr(recovery, "_ATTEMPTS_TO_AGREE", 2)
     await rig.put("left", events(3), partition=0)
     await rig.run()
-    await rig.set_offset("left", 0, 1)
+    await rig.set_offset("left", 0, offset)
     await rig.up()
     error = await rig.death()
     assert isinstance(error, CannotOpen)
