@@ -423,7 +423,7 @@ class Exporter(Collector):
         for name, metric in BUSINESS.items():
             counted = stats.counted(name)
             if metric is SESSIONS_OPEN and not counted:
-                counted = {"": sum(stats.counted("sessions").values()) - sum(stats.counted("sessions_closed").values())}
+                counted = {"": _still_open(stats)}
             if not metric.labels:
                 counted = {"": sum(counted.values())}
             make = _gauge if metric.kind == "gauge" else _counter
@@ -433,6 +433,15 @@ class Exporter(Collector):
 
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
+
+
+def _still_open(stats: WorkerStats) -> int:
+    """Sessions that this worker has opened and neither closed nor withdrawn since it started."""
+    total = {name: sum(stats.counted(name).values()) for name in _OPENING}
+    return sum(sign * total[name] for name, sign in _OPENING.items())
+
+
+_OPENING = {"sessions": 1, "sessions_reopened": 1, "sessions_closed": -1, "sessions_withdrawn": -1}
 
 
 def _single(values: Mapping[str, float] | Mapping[int, float]) -> Samples:

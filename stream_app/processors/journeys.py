@@ -474,7 +474,10 @@ class JourneysProcessor:
         exists = {session.id for session in sessions}
         exists.update(conversion_id(client_id, converted.hit.id) for converted in client.head.converted)
         for record_id in [other for other in published if other not in exists]:
-            topic = CONVERSIONS if published.pop(record_id).status == clients.UNSETTLED else SESSIONS
+            status = published.pop(record_id).status
+            topic = CONVERSIONS if status == clients.UNSETTLED else SESSIONS
+            if status == clients.OPEN:
+                context.count("sessions_withdrawn")
             body = _encode_record(self._views.retraction(client_id, record_id))
             context.emit(topic, key, _with_revision(body, context.revision))
             context.count("retractions", topic)
@@ -493,12 +496,15 @@ class JourneysProcessor:
         published = client.stored.published
         before = published.get(record.id)
         if before is not None:
-            before.status = status
+            was, before.status = before.status, status
             if before.digest == digest:
                 return
             before.digest = digest
         else:
+            was = None
             published[record.id] = Published(digest, status)
+        if was != status:
+            _count(record, was, status, context)
         context.emit(topic, key, _with_revision(body, context.revision))
 
     # --- conversions ---------------------------------------------------------------------------------
@@ -704,6 +710,22 @@ def _save_rows(key: bytes, client: Client, rows: Rows, grace_ms: int) -> None:
     else:
         client.lengths = None
         stored.tail = client.recents
+
+
+def _count(
+    record: AttributedSession | AttributedConversion, was: int | None, status: int, context: Context[Hit]
+) -> None:
+    """For operators: what began and what ended, by channel. Channels are a closed set: the settings name them all."""
+    if isinstance(record, AttributedConversion):
+        credited = record.credits["last_non_direct"]
+        context.count("conversions", credited[0].channel if credited else "")
+        return
+    if was is None:
+        context.count("sessions", record.channel)
+    if status == clients.CLOSED:
+        context.count("sessions_closed", record.channel)
+    elif was == clients.CLOSED:
+        context.count("sessions_reopened")
 
 
 def _with_revision(body: bytes, revision: int) -> bytes:
