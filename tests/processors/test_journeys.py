@@ -322,6 +322,15 @@ def test_a_refund_waits_for_its_order() -> None:
     assert [sale["refunded_value"] for sale in result.conversions] == ["4.00"]
 
 
+def test_refunds_take_in_order_of_their_time_however_they_arrive() -> None:
+    """The earlier one is served first, also when both are months late and the later came first."""
+    sale = conversion(0, "b", value=10, order_id="o1")
+    early, late = refund(HOUR, "r1", value=7), refund(2 * HOUR, "r2", value=7)
+    arrived = [(*late[:2], T0 + 30 * DAY), (*early[:2], T0 + 31 * DAY)]
+    result = run([sale, click(DAY, "a"), *arrived], drop_cache=True)
+    assert [[r["value"] for r in sale["refunds"]] for sale in result.conversions] == [["7.00", "3.00"]]
+
+
 @pytest.mark.parametrize("at", [5, 20 * DAY])
 def test_a_refund_in_another_currency_is_bad_money(at: int) -> None:
     """It takes nothing."""
@@ -367,6 +376,25 @@ def test_events_out_of_order_find_their_place_in_stored_rows() -> None:
     result = run(arrived, size=37, drop_cache=True)
     assert result.truth == reference(result.processor, [*records, *late])
     assert result.rows.rows
+
+
+def test_a_late_event_that_settles_in_a_stored_row_at_once_is_remembered_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows keep what has settled for its ids, also when they are written again."""
+    monkeypatch.setattr(clients, "TAIL", 2)
+    records = [click(0, f"a{n}") for n in range(4)] + [click(45 * MINUTE, "a9")]
+    records += [click(45 * MINUTE, f"b{n}") for n in range(4)]
+    again = [
+        (*click(0, "a9")[:2], T0 + 59 * MINUTE),
+        click(65 * MINUTE, "c"),
+        (*click(10 * MINUTE, "a2")[:2], T0 + 66 * MINUTE),
+        (*click(8 * MINUTE, "a7")[:2], T0 + 67 * MINUTE),
+        (*click(30 * MINUTE, "a7")[:2], T0 + 75 * MINUTE),
+    ]
+    for size in (1, 2, 9):
+        result = run([*records, *again], size=size, drop_cache=True)
+        assert result.truth == reference(result.processor, [*records, *again])
 
 
 def test_a_client_is_forgotten_after_its_life() -> None:
