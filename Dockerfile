@@ -5,7 +5,7 @@ RUN python -m venv /opt/stream-app
 COPY requirements.lock requirements-build.lock ./
 RUN /opt/stream-app/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
 RUN python -m pip install --no-cache-dir --require-hashes -r requirements-build.lock
-COPY pyproject.toml LICENSE ./
+COPY pyproject.toml LICENSE README.md ./
 COPY stream_app stream_app
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/stream-app/bin/pip install --no-cache-dir --no-deps /wheels/*.whl
