@@ -307,7 +307,7 @@ class Arena:
             for p, end in ends(self.admin, self.spec.prefix + name, self.spec.partitions).items()
         )
 
-    def verdict(self, patience_s: float = PATIENCE_S) -> Verdict:
+    def verdict(self, patience_s: float = PATIENCE_S, timers_s: float = 25.0) -> Verdict:
         """Waits until all is processed and timers have fired, ends the workers, compares everything."""
         if self.feeder is not None:
             self.feeder.join()
@@ -316,7 +316,7 @@ class Arena:
         except NotInTime as error:
             raise NotInTime(f"{error}: lag {self.lag()}\n{self.tails()}") from None
         late = {"idles missing", "idles wrong", "state not forgotten", "timer missed"}
-        deadline = time.monotonic() + self.spec.forget_ms / 1000 + 25
+        deadline = time.monotonic() + self.spec.forget_ms / 1000 + timers_s
         while set(check(self.spec).wrong) & late and time.monotonic() < deadline:
             time.sleep(1)
         self.end_all()

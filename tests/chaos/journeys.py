@@ -70,7 +70,7 @@ class Journeys(Arena):
         self.feeder.start()
         return self.feeder
 
-    def verdict(self, patience_s: float = 120.0) -> Verdict:
+    def verdict(self, patience_s: float = 120.0, timers_s: float = 60.0) -> Verdict:
         assert self.feeder is not None
         self.feeder.join()
         replayed = self._replay()
@@ -78,7 +78,7 @@ class Journeys(Arena):
             wait_until("all input is processed", self.settled, patience_s, every_s=0.5)
         except NotInTime as error:
             raise NotInTime(f"{error}: lag {self.lag()}\n{self.tails()}") from None
-        deadline = time.monotonic() + 60  # timers go on firing for a while after the last record
+        deadline = time.monotonic() + timers_s  # timers go on firing for a while after the last record
         while self._compare(replayed).wrong.keys() & {"missing", "different"} and time.monotonic() < deadline:
             time.sleep(1)
         self.end_all()

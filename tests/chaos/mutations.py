@@ -12,13 +12,16 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stream_app.engine import recovery, task
 from stream_app.engine.rows import META, POSITION, position_after
 from stream_app.engine.state import KeyedStates
 from stream_app.engine.work import Chunk, Commit
 from stream_app.hosts.kafka import intake, log
+
+if TYPE_CHECKING:
+    from tests.chaos.oracle import Verdict
 
 Expect = str
 """`red`: the oracle or the engine itself must notice. `absorbed`: something else in the design makes up for it."""
@@ -297,28 +300,34 @@ def apply(name: str) -> None:
 # --- running them --------------------------------------------------------------------------------------------------
 
 
-def outcome(name: str, bootstrap: str, directory: Path, seed: int) -> tuple[str, str]:
-    """(`red` or `green`, what was seen) of one mutation in its scenario."""
+def outcome(name: str, bootstrap: str, directory: Path, seed: int, scenario: str = "") -> tuple[str, str]:
+    """(`red` or `green`, what was seen) of one mutation in its scenario, or in another one."""
     from tests.chaos import scenarios
     from tests.chaos.arena import Arena, NotInTime
+    from tests.chaos.oracle import check
 
     mutation = MUTATIONS[name]
     prefix = f"m{uuid.uuid4().hex[:8]}."
-    late = {"commit_deadline_s": 60, "transaction_timeout_ms": 90_000} if mutation.scenario == "race" else {}
+    scenario = scenario or mutation.scenario
+    late = {"commit_deadline_s": 60, "transaction_timeout_ms": 90_000} if scenario == "race" else {}
     broken = [] if name.startswith("none") else [name]
     with Arena(bootstrap, directory, prefix, seed, mutations=broken, max_failures=10, **late) as field:
         try:
-            getattr(scenarios, f"mutated_{mutation.scenario}")(field)
-            verdict = field.verdict(30)
+            getattr(scenarios, f"mutated_{scenario}")(field)
+            verdict = field.verdict(30, timers_s=8)
         except (NotInTime, AssertionError) as error:
             said = [m.said(r"cannot go on: (.{0,120})") for m in field.members.values()]
-            why = next((texts[0] for texts in said if texts), str(error).splitlines()[0])
-            return "red", f"stuck: {why}"
+            why = next((f"refused: {texts[0]} …" for texts in said if texts), f"stuck: {str(error).splitlines()[0]}")
+            return "red", "; ".join(filter(None, (why, _wrong(check(field.spec)))))
     if verdict.green:
         rebuilt = sum(m.all_said().count("rebuilding it") for m in field.members.values())
         broken_chains = sum(m.all_said().count("ChainBroken") for m in field.members.values())
         return "green", f"{rebuilt} stores rebuilt, {broken_chains} broken chains seen"
-    return "red", ", ".join(f"{what}: {n}" for what, n in verdict.wrong.most_common(4))
+    return "red", _wrong(verdict)
+
+
+def _wrong(verdict: Verdict) -> str:
+    return ", ".join(f"{what}: {n}" for what, n in verdict.wrong.most_common(4))
 
 
 def main() -> int:
