@@ -12,8 +12,8 @@ DAY_MS = 86_400_000
 LATEST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
-_minutes: dict[int, str] = {}
-_SECONDS = tuple(f":{second:02}" for second in range(60))
+_MAX_CACHED = 50_000
+_seconds: dict[int, str] = {}
 _MILLIS = tuple(f".{milli:03}Z" for milli in range(1_000))
 
 
@@ -26,14 +26,12 @@ def to_ms(moment: datetime) -> int:
 def rfc3339(ms: int) -> str:
     """RFC 3339 in UTC with milliseconds and `Z`, for 1970 to 9999.
 
-    The part up to the minute is cached: events come close together, and formatting is in the hot path.
+    The part up to the second is cached: events come close together, and formatting is in the hot path.
     """
-    minute, rest = divmod(ms, MINUTE_MS)
-    prefix = _minutes.get(minute)
+    second = ms // 1_000
+    prefix = _seconds.get(second)
     if prefix is None:
-        if len(_minutes) > 100_000:
-            _minutes.clear()
-        prefix = (EPOCH + timedelta(minutes=minute)).strftime("%Y-%m-%dT%H:%M")
-        _minutes[minute] = prefix = prefix.rjust(16, "0")
-    second, milli = divmod(rest, 1_000)
-    return prefix + _SECONDS[second] + _MILLIS[milli]
+        if len(_seconds) >= _MAX_CACHED:
+            _seconds.clear()
+        prefix = _seconds[second] = (EPOCH + timedelta(seconds=second)).isoformat()[:19]
+    return prefix + _MILLIS[ms % 1_000]

@@ -56,7 +56,7 @@ TAKEN, SHOWN, EVERYTHING, REFOLD = 1, 2, 4, 8
 first."""
 
 _NO_HITS = b"\x90"
-_REVISION = b'"revision":0,'
+_AT_REVISION = len('{"id":"0123456789abcdef","revision":')
 _encode_record = msgspec.json.Encoder().encode
 _encode_state = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode_stored = msgspec.msgpack.Decoder(Stored).decode
@@ -729,5 +729,5 @@ def _count(
 
 
 def _with_revision(body: bytes, revision: int) -> bytes:
-    """Revision is always the second field, behind an id of hex digits."""
-    return body.replace(_REVISION, b'"revision":%d,' % revision, 1)
+    """Puts the revision in place of the 0: always the second field, behind an id of sixteen hex digits."""
+    return b"%b%d%b" % (body[:_AT_REVISION], revision, body[_AT_REVISION + 1 :])

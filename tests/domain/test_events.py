@@ -40,14 +40,15 @@ def refused(read: Any, record: Any) -> tuple[str, str]:
         (b'{"event_id": "\\ud800", "client_id": "c"}', "bad_json", "record"),
         (b'{"event_id": NaN}', "bad_json", "record"),
         (b'{"a":' * 20_000, "bad_json", "record"),
+        (json.dumps(CLICK).encode().replace(b"e1", b"e\x7f1"), "bad_field", "event_id"),
         (b"\xef\xbb\xbf" + json.dumps(CLICK).encode(), "bad_json", "record"),
         (json.dumps(CLICK).encode() + b"x", "bad_json", "record"),
         (json.dumps(CLICK)[:-1].encode() + b', "unknown": "\xff"}', "bad_json", "record"),
         (json.dumps(CLICK | {"x": "y" * 1_100_000}).encode(), "too_large", "record"),
     ],
 )
-def test_what_is_no_json_object_in_utf8_is_bad_json(value: bytes | None, reason: str, where: str) -> None:
-    """Also in fields that are ignored: a record is either valid as a whole or a dead letter."""
+def test_what_is_no_proper_record_is_refused_as_a_whole(value: bytes | None, reason: str, where: str) -> None:
+    """Also for what is in fields that are ignored: a record is valid as a whole, or a dead letter."""
     assert refused(read_click, value) == (reason, where)
 
 
