@@ -208,6 +208,21 @@ async def test_a_failure_after_a_revocation_is_nobodys(bench: Bench) -> None:
     assert not bench.counts()
 
 
+async def test_a_task_that_fails_while_it_is_taken_away_is_not_opened_again(bench: Bench) -> None:
+    """Between the revocation and the closing it belongs to nobody already."""
+    tasks = bench.make()
+    await tasks.assign([0])
+    task = await bench.running(0)
+    revoking = asyncio.create_task(tasks.revoke())
+    await asyncio.sleep(0)
+    assert not tasks.tasks
+    assert task.phase is Phase.RUNNING, "revoked, and its closing not begun"
+    task.fail(Injected())
+    assert not tasks._reopeners
+    await revoking
+    assert task.phase is Phase.CLOSED
+
+
 async def test_a_commit_that_hangs_does_not_keep_a_task_from_closing(bench: Bench) -> None:
     """What is not committed within the deadline is dropped: the next owner does it."""
     tasks = bench.make(drain_s=0.05)

@@ -555,6 +555,16 @@ async def test_records_in_the_wrong_partition_reach_their_owner(rig: Rig) -> Non
     assert {f["last"] for f in (await rig.last("counts")).values()} >= {START_MS + n for n in range(len(KEYS))}
 
 
+async def test_a_forwarded_record_is_taken_wherever_it_arrives(rig: Rig) -> None:
+    """It is never forwarded twice: two workers of different minds would send it to and fro for ever."""
+    wrong = 1 - rig.home("a")
+    record = event(1, "a")
+    await rig.put("repartition", [Given(record.value, b"a", START_MS, (("kind", b"misplaced:left"),))], wrong)
+    await rig.run()
+    assert [(r.partition, r.fields["n"]) for r in await rig.read("counts")] == [(wrong, 1)]
+    assert len(await rig.read("repartition")) == 1
+
+
 async def test_records_without_a_key_take_it_from_their_value(rig: Rig) -> None:
     """A null key counts as misplaced unless it happens to lie right."""
     for n, key in enumerate(KEYS):
@@ -691,7 +701,8 @@ async def test_bad_records_and_records_from_elsewhere_never_move_time(rig: Rig) 
 
 async def test_a_replayed_record_has_the_time_it_had(rig: Rig) -> None:
     """A dead letter sent back tells its first timestamp in a header; nonsense there is ignored, never a way ahead."""
-    for number, told in enumerate((b"%d" % (START_MS - 5_000), b"soon", b"9" * 5_000, b"9" * 18)):
+    ahead = b"%d" % (START_MS + 3_600_000)
+    for number, told in enumerate((b"%d" % (START_MS - 5_000), b"soon", b"9" * 5_000, ahead)):
         record = event(number, KEYS[number])
         headers = (("replay.timestamp", told),)
         await rig.put("left", [Given(record.value, record.key, record.timestamp, headers)])
