@@ -257,6 +257,7 @@ def _both(*parts: Callable[[], None]) -> Callable[[], None]:
 MUTATIONS: dict[str, Mutation] = {
     "none": Mutation(lambda: None, "random", "absorbed", "nothing broken: the scenario by itself"),
     "none-race": Mutation(lambda: None, "race", "absorbed", "nothing broken: the zombie's race by itself"),
+    "none-early-race": Mutation(lambda: None, "early_race", "absorbed", "nothing broken: the race before the fencing"),
     "store-before-commit": Mutation(
         _commit_with(early_store=True), "random", "red", "state is written to RocksDB before the commit"
     ),
@@ -264,7 +265,10 @@ MUTATIONS: dict[str, Mutation] = {
     "own-transactional-ids": Mutation(_own_ids, "race", "red", "each opening takes a transactional id of its own"),
     "fence-last": Mutation(_fence_last, "race", "red", "InitProducerId after offsets and changelog are read"),
     "offsets-first": Mutation(
-        _offsets_first, "race", "absorbed", "offsets are read before InitProducerId (the changelog after it)"
+        _offsets_first, "early_race", "absorbed", "offsets are read before InitProducerId (the changelog after it)"
+    ),
+    "offsets-first-no-agreement": Mutation(
+        _both(_offsets_first, _no_agreement), "early_race", "red", "… and nobody compares them with the changelog"
     ),
     "no-replay": Mutation(_no_replay, "random", "red", "a store that is behind is taken as it is"),
     "no-replay-no-agreement": Mutation(
@@ -309,7 +313,7 @@ def outcome(name: str, bootstrap: str, directory: Path, seed: int, scenario: str
     mutation = MUTATIONS[name]
     prefix = f"m{uuid.uuid4().hex[:8]}."
     scenario = scenario or mutation.scenario
-    late = {"commit_deadline_s": 60, "transaction_timeout_ms": 90_000} if scenario == "race" else {}
+    late = {"commit_deadline_s": 60, "transaction_timeout_ms": 90_000} if scenario.endswith("race") else {}
     broken = [] if name.startswith("none") else [name]
     with Arena(bootstrap, directory, prefix, seed, mutations=broken, max_failures=10, **late) as field:
         try:

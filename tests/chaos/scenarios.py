@@ -108,21 +108,25 @@ def come_and_go(field: Arena, stays: Member, comes: Member, times: int) -> tuple
     return joins, leaves
 
 
-def zombie(field: Arena, victim: Member, heir: Member, step: str = "commit.delivered") -> dict[int, int]:
+def zombie(field: Arena, victim: Member, heir: Member, *, held_at: str = "open.recovered") -> dict[int, int]:
     """A worker stands still in the middle of a transaction until another has taken over all its tasks; then it wakes.
 
     The cruellest moment for that is when the heir knows where to go on, but has not begun to: it is held there until
     the zombie has tried to commit. Returns the records of the zombie's open transactions that nobody could read while
     it stood still, by changelog partition.
     """
-    heir.start(Failpoint("open.recovered", "stop", nth=3))
+    hold = field.directory / "hold-the-heir"
+    heir.start(Failpoint(held_at, "stop", probability=1.0, armed_by=str(hold)))
     field.wait_running()
-    victim.start(Failpoint(step, "stop", nth=field.random.randint(10, 20)))
+    victim.start(Failpoint("commit.delivered", "stop", nth=field.random.randint(10, 20)))
     wait_until(f"{victim.name} stands still", lambda: victim.stopped)
     topics = [field.changelog, field.spec.prefix + "counts"]
+    hold.touch()
     wait_until("its transaction is open", lambda: any(hanging(field.admin, t, field.spec.partitions) for t in topics))
     held = hanging(field.admin, field.changelog, field.spec.partitions)
     wait_until(f"{heir.name} is about to take over", lambda: heir.stopped)
+    assert heir.said(r"assigned tasks \[([\d, ]*)\]")[-1].count(",") == field.spec.partitions - 1, heir.tail()
+    hold.unlink()
     victim.mark()
     victim.signal(signal.SIGCONT)
     # It fails now; or, if something is broken, its transaction goes through.
@@ -178,5 +182,14 @@ def mutated_race(field: Arena) -> None:
     victim, heir = field.member("a"), field.member("b")
     feeder = field.feed(1_000_000, 400)
     zombie(field, victim, heir)
+    feeder.join(2)
+    feeder.stop()
+
+
+def mutated_early_race(field: Arena) -> None:
+    """The zombie's transaction goes through while the heir begins to open, before it fences."""
+    victim, heir = field.member("a"), field.member("b")
+    feeder = field.feed(1_000_000, 400)
+    zombie(field, victim, heir, held_at="open.start")
     feeder.join(2)
     feeder.stop()

@@ -17,6 +17,8 @@ class Failpoint(msgspec.Struct, frozen=True):
     action: Action = "kill"
     nth: int = 0
     probability: float = 0.0
+    armed_by: str = ""
+    """Path of a file: nothing happens unless it is there."""
 
 
 class WorkerSpec(msgspec.Struct, frozen=True):

@@ -42,7 +42,9 @@ class Failpoints:
     def __call__(self, step: str) -> None:
         hits = self._hits[step] = self._hits.get(step, 0) + 1
         for point in self._points:
-            if point.step == step and (hits == point.nth or self._random.random() < point.probability):
+            if point.step != step or (point.armed_by and not Path(point.armed_by).exists()):
+                continue
+            if hits == point.nth or self._random.random() < point.probability:
                 self._act(point.action, step)
 
     @staticmethod
