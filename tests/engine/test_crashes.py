@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests.engine.histories import Life, World, expected, histories
 
 _MANY = settings(
-    max_examples=settings.default.max_examples * 3 // 2,
+    max_examples=settings.default.max_examples,
     phases=(Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
 )
@@ -43,7 +43,7 @@ def test_a_crash_anywhere_is_as_good_as_none(lives: list[Life]) -> None:
     assert world.outcome() == expected(lives)
 
 
-@settings(parent=_MANY, max_examples=settings.default.max_examples // 2)
+@settings(parent=_MANY, max_examples=settings.default.max_examples // 3)
 @given(histories(crashes=False))
 def test_however_events_are_split_into_commits_the_answers_are_the_same(lives: list[Life]) -> None:
     """Chunks, commits and caches of any size, and orderly or sudden ends."""

@@ -122,3 +122,19 @@ async def test_bounds_are_those_of_the_records_there_are(rig: Rig) -> None:
             0: {left: (0, 0), right: (0, 0)},
             1: {left: (3, 5), right: (0, 0)},
         }
+
+
+async def test_a_changelog_of_many_fetches_is_read_to_its_end(rig: Rig) -> None:
+    """Also where a whole fetch holds nothing but what was aborted."""
+    topic = rig.prefix + "changelog"
+    async with rig.port() as log:
+        for number in range(4):
+            writer = await log.open_writer(0)
+            await writer.begin()
+            await writer.send(topic, 0, [(b"%d" % n, bytes([number]) * 50_000, ()) for n in range(120)])
+            await writer.flush()
+            if number % 2:  # the others are aborted by the next one
+                await writer.commit()
+            await writer.close()
+        found = await _changelog(log, [0])
+    assert [value[0] for value in found[0] if value] == [1] * 120 + [3] * 120
