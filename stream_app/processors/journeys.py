@@ -698,7 +698,7 @@ def _save_rows(key: bytes, client: Client, rows: Rows, grace_ms: int) -> None:
         stored.next_row = (stored.next_row + 1) % SNAPSHOT_ROW
         start += clients.TAIL
     old = [kept for kept in stored.kept if kept.settled < stored.horizon - grace_ms]
-    old += stored.kept[len(old) : len(stored.kept) - clients.MAX_KEPT]
+    old += stored.kept[len(old) : max(len(old), len(stored.kept) - clients.MAX_KEPT)]
     for kept_row in old:
         rows.put(key, kept_row.row, None)
     stored.kept = stored.kept[len(old) :]

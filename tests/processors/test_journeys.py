@@ -412,6 +412,16 @@ def test_a_late_event_that_settles_in_a_stored_row_at_once_is_remembered_there(
         assert result.truth == reference(result.processor, [*records, *again])
 
 
+def test_a_busy_client_knows_duplicates_of_what_has_settled_after_a_restart() -> None:
+    """4,000 clicks an hour for two hours, then those of the first hour again, under a later time."""
+    records = [click(n * 900, f"e{n}", **INTERNAL) for n in range(8_000)]
+    result = run(records, size=100, finish=False)
+    result.cached.clear()
+    again = [(*click(61 * MINUTE, f"e{n}", **INTERNAL)[:2], T0 + 120 * MINUTE) for n in range(100, 3_900, 100)]
+    result.commit(again)
+    assert result.counts["duplicates"] == len(again)
+
+
 def test_a_client_is_forgotten_after_its_life() -> None:
     """400 days and grace after its last event, with all its rows; a day before it is still known."""
     result = run([click(0, "a", **ADVERT), conversion(1, "b", order_id="o1"), click(DAY, "c")])
