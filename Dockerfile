@@ -3,8 +3,8 @@ FROM python:3.13-slim-bookworm AS build
 WORKDIR /src
 RUN python -m venv /opt/stream-app
 COPY requirements.lock requirements-build.lock ./
-RUN /opt/stream-app/bin/pip install --no-cache-dir --require-hashes -r requirements.lock
-RUN python -m pip install --no-cache-dir --require-hashes -r requirements-build.lock
+RUN /opt/stream-app/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock
+RUN python -m pip install --no-cache-dir --no-deps --require-hashes -r requirements-build.lock
 COPY pyproject.toml LICENSE README.md ./
 COPY stream_app stream_app
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \

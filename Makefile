@@ -33,7 +33,7 @@ $(STAMP): requirements-dev.lock pyproject.toml
 	@echo "setup: $$($(PYTHON) --version), virtual environment in $(VENV)" >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
 	@echo "setup: installing $$(grep -c '==' requirements-dev.lock) locked packages (about a minute the first time)" >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 	@echo "setup: done" >&2

@@ -296,7 +296,7 @@ def _format(cluster: list[JavaNode], directory: Path, java: str, libs: Path) -> 
     """Makes KRaft storage where there is none."""
     cluster_id = directory / "cluster-id"
     if not cluster_id.exists():
-        cluster_id.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="))
+        cluster_id.write_text(_new_cluster_id())
 
     def format_one(node: JavaNode) -> None:
         home = directory / f"node-{node.id}"
@@ -318,6 +318,14 @@ def _format(cluster: list[JavaNode], directory: Path, java: str, libs: Path) -> 
 
     with ThreadPoolExecutor(len(cluster)) as pool:
         list(pool.map(format_one, cluster))
+
+
+def _new_cluster_id() -> str:
+    """Sixteen random bytes as Kafka writes them; never with a dash in front, which its tools take for an option."""
+    while True:
+        text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        if not text.startswith("-"):
+            return text
 
 
 def _start_all(cluster: list[JavaNode]) -> None:

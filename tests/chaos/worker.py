@@ -112,7 +112,7 @@ def worker_of(spec: WorkerSpec) -> KafkaWorker:
         client_options={"bootstrap_servers": spec.bootstrap.split(","), "request_timeout_ms": 10_000},
         state_directory=Path(spec.state_directory),
         session_timeout_ms=spec.session_ms,
-        heartbeat_interval_ms=max(300, spec.session_ms // 5),
+        heartbeat_interval_ms=spec.session_ms // 10,
         rebalance_timeout_ms=20_000,
         transaction_timeout_ms=spec.transaction_timeout_ms,
         commit_deadline_s=spec.commit_deadline_s,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -10,51 +11,57 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from tests.chaos.arena import Arena, Member, wait_until
 from tests.chaos.logs import QUIET, Read, read
 
-# -- the state directory --------------------------------------------------------------------------------------
+# -- the state directory: what may become of one store ------------------------------------------------------------
 
 
-def stores(member: Member) -> list[Path]:
-    return sorted(path for path in member.state.iterdir() if path.name.isdigit())
+def lost(store: Path) -> None:
+    shutil.rmtree(store)
+
+
+def bytes_flipped(store: Path) -> None:
+    """Some bytes in the middle of every table file and log."""
+    for path in (*store.glob("*.sst"), *store.glob("*.log")):
+        content = bytearray(path.read_bytes())
+        for at in range(len(content) // 3, min(len(content), len(content) // 3 + 2_000)):
+            content[at] ^= 0xFF
+        path.write_bytes(content)
+
+
+def without_current(store: Path) -> None:
+    (store / "CURRENT").unlink()
+
+
+def without_manifest(store: Path) -> None:
+    for manifest in store.glob("MANIFEST-*"):
+        manifest.unlink()
+
+
+def without_tables(store: Path) -> None:
+    for table in store.glob("*.sst"):
+        table.unlink()
+
+
+def something_else(store: Path) -> None:
+    shutil.rmtree(store)
+    store.mkdir()
+    (store / "CURRENT").write_text("nonsense\n")
+    (store / "LOG").write_bytes(b"\0" * 100)
+
+
+def intact(store: Path) -> None:
+    """Nothing happens to it."""
 
 
 def delete_state(member: Member) -> None:
     shutil.rmtree(member.state)
 
 
-def flip_bytes(member: Member) -> None:
-    """A few bytes in the middle of every table file and log."""
-    for store in stores(member):
-        for path in (*store.glob("*.sst"), *store.glob("*.log")):
-            content = bytearray(path.read_bytes())
-            for at in range(len(content) // 3, min(len(content), len(content) // 3 + 2_000)):
-                content[at] ^= 0xFF
-            path.write_bytes(content)
-
-
-def remove_current(member: Member) -> None:
-    for store in stores(member):
-        (store / "CURRENT").unlink()
-
-
-def remove_manifest(member: Member) -> None:
-    for store in stores(member):
-        for manifest in store.glob("MANIFEST-*"):
-            manifest.unlink()
-
-
-def remove_tables(member: Member) -> None:
-    for store in stores(member):
-        for table in store.glob("*.sst"):
-            table.unlink()
-
-
-def replace_by_files(member: Member) -> None:
-    """Something else lies where the stores were."""
-    for store in stores(member):
-        shutil.rmtree(store)
-        store.mkdir()
-        (store / "CURRENT").write_text("nonsense\n")
-        (store / "LOG").write_bytes(b"\0" * 100)
+def each(member: Member, *disasters: Callable[[Path], None]) -> None:
+    """One disaster after the other, store by store."""
+    stores = sorted(path for path in member.state.iterdir() if path.name.isdigit())
+    assert len(stores) >= len(disasters)
+    for n, store in enumerate(stores):
+        disasters[n % len(disasters)](store)
 
 
 # -- the changelog ----------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def test_one_of_three_brokers_is_lost(cluster: StartBroker, tmp_path: Path, topi
         for node in broker.nodes[:2]:
             feeder.join(3)
             node.kill()
-            feeder.join(8)
+            feeder.join(6)
             _supervise(members)
             field.wait_running()
             node.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -54,21 +55,23 @@ def again(field: Arena, worker: Member, what: str, *, end: bool = True) -> None:
         worker.kill()
 
 
-def test_a_lost_or_damaged_state_directory_is_rebuilt(arena: MakeArena) -> None:
+def test_a_lost_or_damaged_store_is_rebuilt(arena: MakeArena) -> None:
     """Deleted, bytes flipped, files missing, replaced: the changelog has everything."""
     field = arena()
     worker = history(field)
-    for disaster in (
-        disasters.delete_state,
-        disasters.flip_bytes,
-        disasters.remove_current,
-        disasters.remove_manifest,
-        disasters.remove_tables,
-        disasters.replace_by_files,
-    ):
-        disaster(worker)
-        again(field, worker, disaster.__name__)
-    worker.start()
+    disasters.each(
+        worker,
+        disasters.lost,
+        disasters.bytes_flipped,
+        disasters.without_current,
+        disasters.without_manifest,
+        disasters.without_tables,
+        disasters.something_else,
+        disasters.intact,
+    )
+    again(field, worker, "damage to every store")
+    disasters.delete_state(worker)
+    again(field, worker, "the state directory deleted", end=False)
     field.expect_green()
 
 
@@ -85,53 +88,42 @@ def test_a_store_that_turns_out_damaged_at_work_is_rebuilt(arena: MakeArena) -> 
 
 
 def test_a_changelog_compacted_or_made_anew_is_taken_as_it_is(arena: MakeArena) -> None:
-    """Compacted past where the store stood; copied to other offsets with state intact, stale, or lost; emptied."""
+    """Compacted past where stores stood, copied to other offsets, emptied; with stores intact, stale and lost."""
     field = arena()
     worker = history(field)
     early = worker.state.with_name("early")
     shutil.copytree(worker.state, early)
 
-    def stale() -> None:
-        disasters.delete_state(worker)
-        shutil.copytree(early, worker.state)
+    def stale(store: Path) -> None:
+        shutil.rmtree(store)
+        shutil.copytree(early / store.name, store)
 
     again(field, worker, "nothing", end=False)
     more(field, 3_000)
     disasters.wait_compacted(field)
     worker.kill()
-    again(field, worker, "compaction, state intact")
-    disasters.delete_state(worker)
-    again(field, worker, "compaction, state lost")
-    stale()
-    again(field, worker, "compaction past where the state stood")
+    disasters.each(worker, disasters.intact, stale, disasters.lost)
+    again(field, worker, "compaction")
 
-    disasters.recreate_with(field, disasters.content(field))
-    again(field, worker, "a copy of the changelog, state intact")
-    disasters.recreate_with(field, disasters.content(field), every=1)
-    stale()
-    again(field, worker, "a copy of the changelog, state stale")
-    disasters.recreate_with(field, disasters.content(field), every=3)
-    disasters.delete_state(worker)
-    again(field, worker, "a copy of the changelog, state lost")
+    for every in (1, 5):  # with a control record behind each record, or behind each few
+        disasters.recreate_with(field, disasters.content(field), every=every)
+        disasters.each(worker, stale, disasters.intact, disasters.lost)
+        again(field, worker, f"a copy of the changelog, {every} records a transaction")
 
     disasters.recreate_empty(field)
     again(field, worker, "an empty changelog, state intact")
     assert worker.said("writing it back")
     disasters.delete_state(worker)
-    again(field, worker, "the changelog written back, state lost")
-    worker.start()
+    again(field, worker, "the changelog written back, state lost", end=False)
     field.expect_green()
 
 
 def test_expired_offsets_come_from_the_changelog(arena: MakeArena) -> None:
-    """The group forgot its offsets: the changelog remembers, with and without the state directory."""
+    """The group forgot its offsets: the changelog remembers, with and without the stores."""
     field = arena()
     worker = history(field)
     disasters.forget_offsets(field)
-    again(field, worker, "expired offsets")
+    disasters.each(worker, disasters.intact, disasters.lost)
+    again(field, worker, "expired offsets", end=False)
     assert worker.said("offsets are gone")
-    disasters.forget_offsets(field)
-    disasters.delete_state(worker)
-    again(field, worker, "expired offsets, state lost")
-    worker.start()
     field.expect_green()
