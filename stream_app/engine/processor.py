@@ -8,7 +8,7 @@ Everything a processor says through the `Context` becomes visible in one transac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -69,8 +69,16 @@ class Context(Protocol[E]):  # type: ignore[misc]  # E is only ever consumed
     def reject(self, event: E, reason: DeadLetterReason, detail: str) -> None:
         """A decoded event that the state cannot take after all (`too_late` …): becomes a dead letter."""
 
+    def gather(self, kind: str) -> dict[Any, Any]:
+        """What is gathered under a name in this commit, by all processors of the task together; the topology's
+        combiner of that name makes records of it when all folds are through."""
+
     def count(self, name: str, label: str = "", n: int = 1) -> None:
         """Adds to a business metric once the commit is through. Labels come from closed sets."""
+
+
+Combiner = Callable[[dict[Any, Any], "Context[Any]"], None]
+"""(what was gathered in a commit, the commit) → forwards it, coalesced."""
 
 
 Decoder = Callable[[bytes | None, bytes | None, int], E]
@@ -121,4 +129,4 @@ class Processor(Protocol[S, E]):
 
 AnyProcessor = Processor[object, object]
 
-__all__ = ["AnyProcessor", "Context", "DeadLetterReason", "Decoder", "Processor", "Rejected", "Rows"]
+__all__ = ["AnyProcessor", "Combiner", "Context", "DeadLetterReason", "Decoder", "Processor", "Rejected", "Rows"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .processor import AnyProcessor
+from .processor import AnyProcessor, Combiner
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Topology:
     changelog: str
     dead_letters: str
     partitions: int
+    combiners: Mapping[str, Combiner] = field(default_factory=dict)
+    """By name, for what processors gather during a commit (`Context.gather`)."""
     _by_source: dict[str, AnyProcessor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:

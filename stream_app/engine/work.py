@@ -10,7 +10,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .partitioning import partition_of
 from .ports import Headers, Outgoing, Record
@@ -96,6 +96,7 @@ class Batch:
         "dead",
         "events",
         "forwards",
+        "gathered",
         "now",
         "records",
         "revision",
@@ -113,6 +114,7 @@ class Batch:
         self._outputs: dict[str, list[Outgoing]] = {}
         self._index: dict[int, int] = {}
         self.forwards: dict[int, list[Outgoing]] = {}
+        self.gathered: dict[str, dict[Any, Any]] = {}
         self.tally: dict[tuple[str, str], int] = {}
         self.dead: list[tuple[str, Record, str, str]] = []
         self.events: list[object] = []
@@ -134,6 +136,12 @@ class Batch:
     def reject(self, event: object, reason: DeadLetterReason, detail: str) -> None:
         origin = self.origin_of(event)
         self.dead.append((origin.topic, origin.record, reason, detail))
+
+    def gather(self, kind: str) -> dict[Any, Any]:
+        found = self.gathered.get(kind)
+        if found is None:
+            found = self.gathered[kind] = {}
+        return found
 
     def count(self, name: str, label: str = "", n: int = 1) -> None:
         key = name, label
@@ -258,6 +266,8 @@ class Workbench:
         woken = await self._wake(batch, commit)
         if not chunks and not woken:
             return None
+        for kind, gathered in batch.gathered.items():
+            self.topology.combiners[kind](gathered, batch)
         await self._finish(batch, commit)
         return commit
 

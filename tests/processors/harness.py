@@ -50,6 +50,7 @@ class OneCommit:
         self.rows = run.rows
         self.run = run
         self.emitted: set[tuple[str, str]] = set()
+        self.gathered: dict[str, dict[Any, Any]] = {}
 
     def emit(self, topic: str, key: bytes, value: bytes) -> None:
         record = json.loads(value)
@@ -64,6 +65,9 @@ class OneCommit:
 
     def reject(self, event: Any, reason: str, detail: str) -> None:
         self.run.rejected.append((reason, detail))
+
+    def gather(self, kind: str) -> dict[Any, Any]:
+        return self.gathered.setdefault(kind, {})
 
     def count(self, name: str, label: str = "", n: int = 1) -> None:
         self.run.counts[name] += n
