@@ -1,4 +1,5 @@
-"""JSON Schemas (2020-12) of the records in topics, made from the types that read and write them.
+"""JSON Schemas (2020-12) of the records in topics, made from the types that read and write them; and an AsyncAPI
+document over them.
 
 `python -m stream_app.schemas write` renews `schemas/`; `check` names what differs and ends with status 1.
 """
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from stream_app import asyncapi
 from stream_app.domain.events import Click, Conversion
 from stream_app.domain.records import AttributedConversion, AttributedSession, Retraction
 from stream_app.topics import ATTRIBUTED_CONVERSIONS, ATTRIBUTED_SESSIONS, CLICKS, CONVERSIONS, KEYS
@@ -56,7 +58,10 @@ def _tidy(schema: Any) -> Any:
 
 def files() -> dict[str, str]:
     """File name → content of everything that is generated."""
-    return {f"{topic}.json": json.dumps(schema_of(topic), ensure_ascii=False, indent=2) + "\n" for topic in RECORDS}
+    documents = {topic: schema_of(topic) for topic in RECORDS} | {"asyncapi": asyncapi.document(RECORDS)}
+    return {
+        f"{name}.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n" for name, content in documents.items()
+    }
 
 
 def write(directory: Path = DIRECTORY) -> None:

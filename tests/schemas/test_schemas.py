@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.validators import validator_for
 
-from stream_app import schemas
+from stream_app import schemas, topics
 from stream_app.domain.errors import Refused
 from stream_app.domain.events import money_of, read_click, read_conversion
+from stream_app.engine.processor import DeadLetterReason
 from tests.cli.helpers import run
 
 EXAMPLES = schemas.DIRECTORY / "examples"
@@ -118,3 +119,18 @@ def test_everything_that_is_written_follows_the_schemas(tmp_path: Path) -> None:
             seen[topic] += 1
     assert seen["attributed-sessions"] > 300
     assert seen["attributed-conversions"] > 20
+
+
+def test_the_asyncapi_document_names_every_topic_with_its_schema_and_direction() -> None:
+    """Every reference leads somewhere; the reasons of dead letters are those of the engine."""
+    document = json.loads((schemas.DIRECTORY / "asyncapi.json").read_text(encoding="utf-8"))
+    assert document["asyncapi"] == "3.0.0"
+    assert set(document["channels"]) == {*schemas.RECORDS, "dead-letters"}
+    for operation in document["operations"].values():
+        channel = document["channels"][operation["channel"]["$ref"].removeprefix("#/channels/")]
+        assert operation["action"] == ("receive" if channel["address"] in topics.INPUTS else "send")
+        for message in channel["messages"].values():
+            if channel["address"] != "dead-letters":
+                assert (schemas.DIRECTORY / message["payload"]["schema"]["$ref"]).is_file()
+    letter = document["channels"]["dead-letters"]["messages"]["DeadLetters"]
+    assert letter["headers"]["properties"]["dlq.reason"]["enum"] == list(get_args(DeadLetterReason))
