@@ -14,7 +14,7 @@ import msgspec
 
 from stream_app.domain import hits, ids
 from stream_app.domain.hits import CONVERSION, Hit
-from stream_app.domain.journey import Converted, Fold, Journey, Touchpoint
+from stream_app.domain.journey import Captured, Converted, Fold, Journey, Touchpoint
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
 
 MAX_RECENT = 5_000
@@ -35,12 +35,24 @@ UNSETTLED = 2
 Admission = Literal["in_order", "out_of_order", "duplicate"]
 
 
+class Told(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A fact that another key was told, and may have to be told differently."""
+
+    kind: str
+    key: bytes
+    digest: int
+
+
 class Published(msgspec.Struct, gc=False, array_like=True):
     """What was last published under an id that may still change."""
 
     digest: int
     status: int
     """OPEN or CLOSED session, or UNSETTLED conversion."""
+    told: tuple[Told, ...] = ()
+    """Facts that follow from it, as last told."""
+    counted: bytes = b""
+    """What counters have of it, as they encode it."""
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -68,6 +80,11 @@ class Frozen(msgspec.Struct, frozen=True, gc=False, array_like=True):
     user: str
     touchpoints: tuple[Touchpoint, ...]
     truncated: bool
+    codes: tuple[Captured, ...] = ()
+    """Referral codes captured before it or with it, oldest first."""
+    told: tuple[Told, ...] = ()
+    """Of a settled one with an order: as in `Published`."""
+    counted: bytes = b""
 
 
 class Stored(msgspec.Struct, gc=False, array_like=True):
@@ -95,6 +112,8 @@ class Stored(msgspec.Struct, gc=False, array_like=True):
     orders: tuple[Order, ...] = ()
     refunds: tuple[Refund, ...] = ()
     """Settled refunds, those without their order included."""
+    counts: bytes = b""
+    """What counters remember of the client itself, as they encode it."""
 
 
 class Client(msgspec.Struct, gc=False):
@@ -239,6 +258,7 @@ class Timeline:
             hit.kind >= CONVERSION
             or session is None
             or hit.source is not None
+            or hit.code
             or hit.at <= recents[-1].at
             or len(recents) >= TAIL
             or client.shows_closed

@@ -37,6 +37,23 @@ class Sale(msgspec.Struct, gc=False, array_like=True):
     """Arrived later than grace: as offline, and leaves the session's figures alone."""
     bot: bool = False
     """Sent by a program: flagged, counted nowhere."""
+    profit: Decimal | None = None
+    """In `currency`; for goals that know it."""
+    segment: tuple[tuple[str, str], ...] = ()
+    """Names with their values, sorted."""
+    score: int | None = None
+    """0–10, of a goal of kind `nps`."""
+    suspicious: bool = False
+    """A community join that the sender doubts."""
+    promo_code: str = ""
+    invite_code: str = ""
+    contact: tuple[bytes, ...] = ()
+    """Keyed hashes of e-mail, phone and the like: never the things themselves."""
+
+    @property
+    def apart(self) -> tuple[object, ...]:
+        """What no record of `attributed-conversions` shows, but others are told: it makes a revision as well."""
+        return (self.profit, self.segment, self.score, self.suspicious, self.promo_code, self.invite_code, self.contact)
 
 
 class Hit(msgspec.Struct, gc=False, array_like=True):
@@ -57,6 +74,8 @@ class Hit(msgspec.Struct, gc=False, array_like=True):
     sale: Sale | None = None
     client: str = ""
     """The client id, only as long as the record's key does not say it."""
+    code: str = ""
+    """A referral programme's code that the visit brought."""
 
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode

@@ -20,6 +20,8 @@ MAX_TOUCHPOINTS = 100
 MAX_EXTENTS = 16
 """Past sessions whose beginning and end are remembered, so that late conversions find theirs."""
 MAX_IGNORED_REFERRALS = 20
+MAX_CODES = 20
+"""Visits with a referral code that are remembered: the first and the latest."""
 
 
 class Touchpoint(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -29,6 +31,13 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, array_like=True):
     session_id: str
     """Empty for an offline touchpoint outside any session."""
     source: Source
+
+
+class Captured(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A referral programme's code that a visit brought."""
+
+    at: int
+    code: str
 
 
 class Extent(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -114,6 +123,8 @@ class Journey(msgspec.Struct, gc=False, array_like=True):
     """Conversions that may still have to be published."""
     refunds: tuple[Hit, ...] = ()
     """Refunds not yet handed on to their orders."""
+    codes: tuple[Captured, ...] = ()
+    """Referral codes that visits brought, the first and the latest."""
 
     def branch(self) -> Journey:
         """A copy that can be folded on without changing this one."""
@@ -145,6 +156,8 @@ class Fold:
             _forget(journey)
         journey.last_at = hit.at
         if kind < CONVERSION:
+            if hit.code:
+                _capture(journey, hit)
             reason = self.split_reason(journey.open, hit)
             if reason is None:
                 session = journey.open
@@ -229,9 +242,10 @@ class Fold:
                 session.latest = source
                 self._touch(journey, Touchpoint(hit.at, session.id, source))
                 changed = True
-        if changed:
+        if changed or hit.code:
             session.show()
-        return changed
+            return True
+        return False
 
     def _start(self, journey: Journey, hit: Hit, reason: SplitReason, client: str) -> Session:
         before = journey.open
@@ -322,6 +336,12 @@ class Fold:
             journey.non_direct = touchpoint
 
 
+def _capture(journey: Journey, hit: Hit) -> None:
+    captured = Captured(hit.at, hit.code)
+    codes = journey.codes
+    journey.codes = (*codes, captured) if len(codes) < MAX_CODES else (codes[0], *codes[2:], captured)
+
+
 def _forget(journey: Journey) -> None:
     """So long without an event that the client is a new one (semantics 25)."""
     if journey.open is not None and not journey.open.final:
@@ -333,6 +353,7 @@ def _forget(journey: Journey) -> None:
     journey.dropped_until = 0
     journey.non_direct = None
     journey.extents = ()
+    journey.codes = ()
 
 
 def _same(left: Source, right: Source | None) -> bool:

@@ -50,7 +50,7 @@ class OneCommit:
         self.rows = run.rows
         self.run = run
         self.emitted: set[tuple[str, str]] = set()
-        self.gathered: dict[str, dict[Any, Any]] = {}
+        self.gathered = run.gathered
 
     def emit(self, topic: str, key: bytes, value: bytes) -> None:
         record = json.loads(value)
@@ -61,7 +61,7 @@ class OneCommit:
         self.run.outputs.append((topic, record))
 
     def forward(self, kind: str, key: bytes, value: bytes) -> None:
-        raise AssertionError("journeys forwards nothing yet")
+        self.run.forwards.append((kind, key, value))
 
     def reject(self, event: Any, reason: str, detail: str) -> None:
         self.run.rejected.append((reason, detail))
@@ -81,6 +81,8 @@ class Run:
         self.drop_cache = drop_cache
         self.rows = DictRows()
         self.outputs: list[tuple[str, dict[str, Any]]] = []
+        self.gathered: dict[str, dict[Any, Any]] = {}
+        self.forwards: list[tuple[str, bytes, bytes]] = []
         self.rejected: list[tuple[str, str]] = []
         self.counts: Counter[str] = Counter()
         self.saved: dict[bytes, bytes] = {}
@@ -164,12 +166,14 @@ class Run:
         return {"sessions": self.last("attributed-sessions"), "conversions": self.last("attributed-conversions")}
 
 
-def processor(rules: JourneyRules | None = None, source_rules: SourceRules | None = None) -> JourneysProcessor:
+def processor(
+    rules: JourneyRules | None = None, source_rules: SourceRules | None = None, **given: Any
+) -> JourneysProcessor:
     """A processor with the real reference tables."""
     sources = source_rules or SourceRules(own_domains=("shop.example.com",))
-    return JourneysProcessor(
-        rules or JourneyRules(), SourceResolver(sources, TABLES), BotDetector(TABLES.ai_crawlers), rules_version="test"
-    )
+    bots = BotDetector(TABLES.ai_crawlers)
+    resolver = SourceResolver(sources, TABLES)
+    return JourneysProcessor(rules or JourneyRules(), resolver, bots, rules_version="test", **given)
 
 
 def click(at: int, event_id: str, client_id: str = "c1", **fields: Any) -> tuple[str, dict[str, Any], int]:

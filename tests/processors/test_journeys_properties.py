@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from stream_app.domain import client as clients
 from stream_app.domain.rules import AttributionRules, Goal, JourneyRules, SessionRules
-from stream_app.processors import journeys
+from stream_app.processors.journeys import codec
 from tests.processors.harness import MINUTE, Run, processor
 from tests.processors.histories import arrivals, commits, histories, in_order
 from tests.processors.reference import reference
@@ -60,7 +60,7 @@ def test_the_same_with_all_that_is_large_in_rows_of_its_own(data: st.DataObject,
     """Segments of two events, the settled part always apart, nothing cached: where events lie changes nothing."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clients, "TAIL", 2)
-        patch.setattr(journeys, "INLINE_SNAPSHOT", 0)
+        patch.setattr(codec, "INLINE_SNAPSHOT", 0)
         history = data.draw(histories())
         result = Run(PROCESSORS[number], drop_cache=True)
         for batch in data.draw(commits(data.draw(arrivals(history)))):

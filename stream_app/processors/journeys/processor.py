@@ -1,0 +1,308 @@
+"""Clicks and conversions of each client → attributed sessions and conversions.
+
+The rules are in the domain; here is what the engine needs: decoding, one fold per commit, publishing, timers, codec.
+
+A commit, for one client:
+
+1. Events are admitted in order of time: dead letters for what is too late, duplicates counted, the rest folded onto
+   the head, or the head folded anew when one came out of order.
+2. Everything that may have changed is looked at: a record is written if its content differs from what was last
+   published under its id, a retraction if what was published does not exist any more.
+3. What no admissible event can touch any longer settles, up to stream time − grace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stream_app.domain import client as clients
+from stream_app.domain import hits
+from stream_app.domain.bots import BotDetector
+from stream_app.domain.client import Client, Timeline
+from stream_app.domain.hits import BOT, CONVERSION, REFUND, Hit
+from stream_app.domain.journey import Converted, Fold
+from stream_app.domain.refunds import MAX_REFUNDS, Refund
+from stream_app.domain.rules import JourneyRules
+from stream_app.domain.sources.resolver import SourceResolver
+from stream_app.domain.views import Views
+from stream_app.engine.processor import Context, Decoder, Rows
+from stream_app.processors.counting import Counter
+from stream_app.processors.facts import Teller
+from stream_app.processors.journeys import codec
+from stream_app.processors.journeys.decoding import ConversionDecoder, click_decoder, direct_source
+from stream_app.processors.journeys.publishing import Publisher
+
+TAKEN, SHOWN, EVERYTHING, REFOLD = 1, 2, 4, 8
+"""What an event means for publishing: nothing yet; what it touched is looked at; everything is; the head is folded anew
+first."""
+
+
+class JourneysProcessor:
+    """Folds each client's events to sessions and conversions with their sources."""
+
+    name = "journeys"
+    tag = b"j"
+    inputs: Sequence[str] = ("clicks", "conversions")
+    kinds: Sequence[str] = ()
+    state_version = 1
+
+    def __init__(
+        self,
+        rules: JourneyRules,
+        resolver: SourceResolver,
+        bots: BotDetector,
+        rules_version: str | None = None,
+        *,
+        tellers: Sequence[Teller] = (),
+        counter: Counter | None = None,
+    ) -> None:
+        self.rules = rules
+        self._decoders: dict[str, Decoder[Hit]] = {
+            "clicks": click_decoder(rules, resolver, bots),
+            "conversions": ConversionDecoder(rules, resolver, bots),
+        }
+        self._grace_ms = rules.sessions.grace_ms
+        self._expiry_ms = rules.client_life_ms + self._grace_ms
+        self._fold = Fold(rules, direct_source(resolver))
+        self._timeline = Timeline(self._fold, self._grace_ms)
+        self._views = Views(rules, rules_version if rules_version is not None else rules.digest())
+        self._publisher = Publisher(self._fold, self._views, tellers, counter)
+
+    def decoder(self, source: str) -> Decoder[Hit]:
+        """The decoder of `clicks` or `conversions`."""
+        return self._decoders[source]
+
+    def key_of(self, event: Hit) -> bytes:
+        """The client of an event whose record had no key."""
+        return event.client.encode()
+
+    # --- fold ----------------------------------------------------------------------------------------
+
+    def fold(self, key: bytes, state: Client | None, events: list[Hit], context: Context[Hit]) -> Client | None:
+        """Applies one commit's events of a client."""
+        horizon = context.now - self._grace_ms
+        if len(events) > 1:
+            events = sorted(events, key=hits.order)
+        elif (
+            state is not None
+            and state.recents
+            and state.recents[0].at >= horizon
+            and context.now < state.due
+            and self._timeline.extends_quietly(state, events[0])
+        ):
+            if state.head.ended:
+                state.due = self._due(state, state.head.last_at + self._expiry_ms)
+            else:
+                state.due = events[0].at + self._fold.timeout_ms
+            return state
+        client_id = key.decode()
+        client = state if state is not None else clients.new_client()
+        recents = client.recents
+        if recents and recents[-1].at < horizon <= events[0].at:
+            # All that was within grace has settled and nothing new interferes: the head becomes the snapshot, and no
+            # event of a returning client is folded twice.
+            self._settle(key, client_id, client, horizon, context)
+        late: list[Converted] = []
+        changes = 0
+        for hit in events:
+            changes |= self._take(key, client_id, client, hit, changes, late, context)
+        if not changes:
+            return self._rest(key, client_id, client, context, known=state is not None)
+        if changes & REFOLD:
+            self._timeline.refold(client, client_id)
+        if len(client.recents) > clients.MAX_RECENT:
+            horizon = max(horizon, clients.cap(client))
+            changes |= EVERYTHING
+            context.count("client_caps")
+        if changes > TAKEN or context.now >= client.due:
+            self._publisher.publish(
+                key, client_id, client, context, everything=changes >= EVERYTHING, since=events[0].at, late=late
+            )
+        self._settle(key, client_id, client, horizon, context)
+        self._finish_sessions(client, context.now)
+        return self._due_or_gone(key, client, context)
+
+    def wake(self, key: bytes, state: Client, context: Context[Hit]) -> Client | None:
+        """Publishes sessions as closed, or forgets the client."""
+        return self._rest(key, key.decode(), state, context, known=True)
+
+    def due(self, state: Client) -> int:
+        """When the earliest open session closes, or the client is forgotten."""
+        return state.due
+
+    def _rest(self, key: bytes, client_id: str, client: Client, context: Context[Hit], *, known: bool) -> Client | None:
+        """No event to fold: publish what time alone has changed."""
+        if not known:
+            return None
+        if context.now >= client.due:
+            self._publisher.publish(
+                key, client_id, client, context, everything=False, since=client.head.last_at + 1, late=[]
+            )
+            self._finish_sessions(client, context.now)
+        return self._due_or_gone(key, client, context)
+
+    def _take(
+        self,
+        key: bytes,
+        client_id: str,
+        client: Client,
+        hit: Hit,
+        so_far: int,
+        late: list[Converted],
+        context: Context[Hit],
+    ) -> int:
+        """Takes one event in; says what that means for publishing."""
+        kind = hit.kind
+        if kind >= BOT:
+            context.count("bots" if kind == BOT else "spam")
+            self._publisher.bot(hit, context)
+            return 0
+        if hit.at < client.stored.horizon:
+            if not self._take_late(key, client, hit, late, context):
+                return 0
+            return EVERYTHING | REFOLD if client.head.converted else EVERYTHING
+        hit.client = ""
+        admission = self._timeline.admit(client, hit)
+        if admission == "duplicate":
+            context.count("duplicates")
+            return 0
+        if kind == REFUND:
+            self._check_currency(key, client, hit, context)
+        if admission == "out_of_order":
+            return EVERYTHING | REFOLD
+        if so_far & REFOLD:
+            return TAKEN
+        if not self._fold.apply(client.head, hit, client_id, client.orders):
+            return SHOWN if client.shows_closed else TAKEN
+        return EVERYTHING if kind == REFUND else SHOWN
+
+    def _take_late(self, key: bytes, client: Client, hit: Hit, late: list[Converted], context: Context[Hit]) -> bool:
+        """An event behind what is settled. A click cannot be used; a conversion is credited against the touchpoints
+        that are kept; a refund goes to its order."""
+        stored = client.stored
+        if hit.kind < CONVERSION:
+            capped = hit.at < stored.cap_horizon
+            context.reject(hit, "too_late", "client_cap" if capped else "occurred_at: before what is settled")
+            return False
+        sale = hit.sale
+        assert sale is not None
+        if clients.is_remembered(stored.remembered, hit.id) or any(
+            other.id == hit.id and other.kind >= CONVERSION for other in client.recents
+        ):
+            context.count("duplicates")
+            return False
+        clients.remember(stored, hit.id)
+        hit.client = ""
+        if hit.kind == REFUND:
+            self._check_currency(key, client, hit, context)
+            stored.refunds = (*stored.refunds, Refund.of(hit))[-MAX_REFUNDS:]
+            return True
+        sale.late = True
+        if sale.order and sale.order in client.orders:
+            context.count("duplicate_orders")
+            return False
+        late.append(Converted(hit, "", hit.user))
+        if sale.order:
+            client.orders = client.orders | {sale.order}
+        client.snapshot.last_at = max(client.snapshot.last_at, hit.at)
+        client.snapshot_changed = True
+        client.head.last_at = max(client.head.last_at, hit.at)
+        return True
+
+    def _check_currency(self, key: bytes, client: Client, hit: Hit, context: Context[Hit]) -> None:
+        """A refund in another currency than its order, if that is known, is refused (semantics 24). It takes nothing,
+        but stays among the events: its id is used, whether it came before its order or after."""
+        refund = hit.sale
+        assert refund is not None
+        if refund.value is None:
+            return
+        converted = client.head.converted
+        sale = next((c.hit.sale for c in converted if c.hit.sale and c.hit.sale.order == refund.order), None)
+        if sale is None and refund.order in client.orders:
+            row = next(order.row for order in client.stored.orders if order.key == refund.order)
+            sale = codec.frozen(key, row, context.rows).hit.sale
+        if sale is not None and sale.value is not None and sale.currency != refund.currency:
+            context.reject(hit, "bad_money", "currency: another than the order's")
+
+    # --- settle --------------------------------------------------------------------------------------
+
+    def _settle(self, key: bytes, client_id: str, client: Client, horizon: int, context: Context[Hit]) -> None:
+        """Settles what no admissible event can touch any more; conversions leave, orders get a row of their own."""
+        for converted in self._timeline.settle(client, horizon, client_id):
+            frozen = self._publisher.freeze(client, converted)
+            self._publisher.keep_settled(key, client_id, client, frozen, context.rows)
+
+    def _finish_sessions(self, client: Client, now: int) -> None:
+        """Sessions that are settled and published as closed are done with."""
+        snapshot = client.snapshot
+        last = snapshot.open
+        if not snapshot.ended and (last is None or last.final):
+            return
+        stored, head = client.stored, client.head
+        published = stored.published
+        gone: set[str] = set()
+        for session in snapshot.ended:
+            before = published.get(session.id)
+            if before is not None and before.status == clients.CLOSED:
+                gone.add(session.id)
+        if gone:
+            snapshot.ended = tuple(session for session in snapshot.ended if session.id not in gone)
+        horizon = now - self._grace_ms
+        if (
+            last is not None
+            and not last.final
+            and self._views.closes_at(last) <= horizon
+            and not any(hit.at - last.ended_at < self._fold.timeout_ms for hit in client.recents[:1])
+        ):
+            before = published.get(last.id)
+            if before is not None and before.status == clients.CLOSED:
+                last.final = True
+                stored.horizon = max(stored.horizon, horizon)
+                gone.add(last.id)
+        if gone:
+            client.snapshot_changed = True
+            head.ended = tuple(session for session in head.ended if session.id not in gone)
+            if head.open is not None and head.open.id in gone:
+                head.open.final = True
+            for record_id in gone:
+                published.pop(record_id, None)
+
+    def _due_or_gone(self, key: bytes, client: Client, context: Context[Hit]) -> Client | None:
+        due = client.head.last_at + self._expiry_ms
+        if context.now >= due:
+            codec.forget(key, client, context.rows)
+            return None
+        client.due = self._due(client, due)
+        return client
+
+    def _due(self, client: Client, expiry: int) -> int:
+        head = client.head
+        due = expiry
+        published = client.stored.published
+        last = head.open
+        client.shows_closed = False
+        if last is not None and not last.final:
+            before = published.get(last.id)
+            if before is None or before.status == clients.OPEN:
+                due = min(due, self._views.closes_at(last))
+            else:
+                client.shows_closed = True
+        for session in head.ended:
+            before = published.get(session.id)
+            if before is None or before.status == clients.OPEN:
+                due = min(due, self._views.closes_at(session))
+        return due
+
+    # --- codec ---------------------------------------------------------------------------------------
+
+    def load(self, key: bytes, version: int, payload: bytes, rows: Rows) -> Client:
+        """A client as it was when saved; the head is folded anew."""
+        if version != self.state_version:
+            raise ValueError(f"journeys state version {version} is not known; this release reads {self.state_version}")
+        client = codec.load(key, payload, rows, self._timeline)
+        client.due = self._due(client, client.head.last_at + self._expiry_ms)
+        return client
+
+    def save(self, key: bytes, state: Client, rows: Rows) -> bytes:
+        """The client's bytes; parts of large clients go to rows."""
+        return codec.save(key, state, rows, self._grace_ms)
