@@ -104,6 +104,11 @@ def add(left: Decimal, right: Decimal) -> Decimal:
     return _EXACT.add(left, right)
 
 
+def multiply(left: Decimal, right: Decimal) -> Decimal:
+    """An exact product."""
+    return _EXACT.multiply(left, right)
+
+
 def split(total: Decimal, weights: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
     """Shares of `total` by weight in whole units that sum to exactly `total`, by largest remainder; ties go to the
     earlier share (semantics 33). `total` is a whole number of units and the weights are not all zero."""
