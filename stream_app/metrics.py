@@ -108,6 +108,13 @@ CLIENT_CAPS = Metric(
     "client_caps_total", "counter", "Times that a client's events were settled early: there were too many."
 )
 RETRACTIONS = Metric("retractions_total", "counter", "Outputs taken back, by topic.", ("topic",))
+LEADS = Metric(
+    "leads", "gauge", "Leads by status: those that entered it less those that left it since the worker started.",
+    ("status",),
+)  # fmt: skip
+LEAD_CAPS = Metric(
+    "lead_caps_total", "counter", "Times that a lead's oldest updates were settled: there were too many."
+)
 DOMAIN_EVENTS = Metric(
     "domain_events_total", "counter", "Whatever else processors count, by name and label.", ("name", "label")
 )
@@ -126,6 +133,8 @@ BUSINESS: Mapping[str, Metric] = {
     "duplicates": DUPLICATES,
     "duplicate_orders": DUPLICATE_ORDERS,
     "client_caps": CLIENT_CAPS,
+    "leads": LEADS,
+    "lead_caps": LEAD_CAPS,
     "retractions": RETRACTIONS,
 }
 """Metrics by the names that processors use in `Context.count`."""

@@ -15,9 +15,21 @@ from typing import Any
 import msgspec
 
 from stream_app import asyncapi
+from stream_app.domain.costs import Cost
 from stream_app.domain.events import Click, Conversion
+from stream_app.domain.lead_events import LeadUpdate
+from stream_app.domain.lead_records import Lead, LeadRetraction
 from stream_app.domain.records import AttributedConversion, AttributedSession, Retraction
-from stream_app.topics import ATTRIBUTED_CONVERSIONS, ATTRIBUTED_SESSIONS, CLICKS, CONVERSIONS, KEYS
+from stream_app.topics import (
+    ATTRIBUTED_CONVERSIONS,
+    ATTRIBUTED_SESSIONS,
+    CLICKS,
+    CONVERSIONS,
+    COSTS,
+    KEYS,
+    LEAD_UPDATES,
+    LEADS,
+)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DIRECTORY = Path(__file__).resolve().parents[1] / "schemas"
@@ -25,8 +37,11 @@ DIRECTORY = Path(__file__).resolve().parents[1] / "schemas"
 RECORDS: Mapping[str, Sequence[type[msgspec.Struct]]] = {
     CLICKS: (Click,),
     CONVERSIONS: (Conversion,),
+    LEAD_UPDATES: (LeadUpdate,),
+    COSTS: (Cost,),
     ATTRIBUTED_SESSIONS: (AttributedSession, Retraction),
     ATTRIBUTED_CONVERSIONS: (AttributedConversion, Retraction),
+    LEADS: (Lead, LeadRetraction),
 }
 """What may stand in a topic."""
 

@@ -45,7 +45,18 @@ OUTPUTS = (
 LOGICAL = (*INPUTS, *OUTPUTS, DEAD_LETTERS, CHANGELOG, REPARTITION)
 """Every topic, in the order in which people read them."""
 LIVE = frozenset(
-    {CLICKS, CONVERSIONS, ATTRIBUTED_SESSIONS, ATTRIBUTED_CONVERSIONS, DEAD_LETTERS, CHANGELOG, REPARTITION}
+    {
+        CLICKS,
+        CONVERSIONS,
+        LEAD_UPDATES,
+        COSTS,
+        ATTRIBUTED_SESSIONS,
+        ATTRIBUTED_CONVERSIONS,
+        LEADS,
+        DEAD_LETTERS,
+        CHANGELOG,
+        REPARTITION,
+    }
 )
 """Topics that this release reads or writes. The others are created all the same, so that producers can begin."""
 COMPACTED_OUTPUTS = frozenset({LEADS, LEAD_COUNTERS, REFERRAL_COUNTERS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import gzip
 import heapq
 import json
@@ -16,15 +17,17 @@ from typing import IO, cast
 import msgspec
 
 from stream_app.app.topology import build_topology
+from stream_app.domain.times import DAY_MS
 from stream_app.engine.task import TaskSettings
 from stream_app.hosts.local.host import LocalHost, ManualClock
 from stream_app.hosts.local.log import LocalLog
 from stream_app.hosts.stores import MemoryStores, RocksStores
 from stream_app.metrics import WorkerStats
 from stream_app.settings import Settings
-from stream_app.topics import ATTRIBUTED_CONVERSIONS, ATTRIBUTED_SESSIONS, DEAD_LETTERS, INPUTS, KEYS, LIVE
+from stream_app.topics import COSTS, DEAD_LETTERS, INPUTS, KEYS, LIVE, OUTPUTS
 
 _CHUNK = 20_000
+_COSTS = INPUTS.index(COSTS)
 _MS_MAX = 253_402_300_799_999
 
 
@@ -154,6 +157,8 @@ def _lines(path: Path, topic: int, disturb: random.Random | None, grace: int) ->
                 continue
             occurred, received = _times(value)
             ts = received if received is not None else occurred if occurred is not None else previous
+            if topic == _COSTS and received is None:
+                ts = max(previous, _day(value))  # never before the lines above: of one cost_id the later line counts
             previous = ts
             arrives = ts
             if disturb is not None and occurred is not None:
@@ -187,6 +192,15 @@ def _ms(value: object) -> int | None:
     return None
 
 
+def _day(value: bytes) -> int:
+    """The first moment (UTC) of a cost's day; 0 if it has none that can be read."""
+    try:
+        day = _decode_day(value).day
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return 0
+    return max(0, (day.toordinal() - _EPOCH_DAY) * DAY_MS)
+
+
 def _key(topic: str, value: bytes) -> bytes | None:
     """The record's key is the id named in the contract."""
     try:
@@ -208,7 +222,7 @@ class Sink:
 
     def __init__(self, all_revisions: bool) -> None:
         self._all = all_revisions
-        self._records: dict[str, dict[str, list[bytes]]] = {ATTRIBUTED_SESSIONS: {}, ATTRIBUTED_CONVERSIONS: {}}
+        self._records: dict[str, dict[str, list[bytes]]] = {topic: {} for topic in OUTPUTS if topic in LIVE}
         self._dead: list[bytes] = []
 
     def put(self, topic: str, value: bytes) -> None:
@@ -254,9 +268,17 @@ class _Id(msgspec.Struct):
 _decode_id = msgspec.json.Decoder(_Id).decode
 
 
+class _Day(msgspec.Struct):
+    day: dt.date
+
+
+_decode_day = msgspec.json.Decoder(_Day).decode
+_EPOCH_DAY = dt.date(1970, 1, 1).toordinal()
+
+
 def _drain(host: LocalHost, sink: Sink, topics: Mapping[str, str]) -> None:
     """Moves outputs into the sink and lets go of what was read."""
-    for logical in (ATTRIBUTED_SESSIONS, ATTRIBUTED_CONVERSIONS, DEAD_LETTERS):
+    for logical in (*(topic for topic in OUTPUTS if topic in LIVE), DEAD_LETTERS):
         partition = host.log.topic(topics[logical])[0]
         records, end = partition.read(partition.begin)
         for record in records:

@@ -9,11 +9,15 @@ import msgspec
 
 from stream_app import reference
 from stream_app.domain.bots import BotDetector
+from stream_app.domain.costs import CostRules
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources import SourceResolver, SourceRules
 from stream_app.engine.processor import AnyProcessor
 from stream_app.engine.topology import Topology
+from stream_app.processors.costs import CostsProcessor
 from stream_app.processors.journeys import JourneysProcessor
+from stream_app.processors.lead_facts import LeadTeller
+from stream_app.processors.leads import LeadsProcessor
 from stream_app.settings import Settings
 from stream_app.topics import CHANGELOG, DEAD_LETTERS, LOGICAL, REPARTITION, Catalogue
 
@@ -22,7 +26,11 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
     """Every processor of this release over its topics. `partitions` overrides the setting (replay uses one)."""
     catalogue = Catalogue.of(settings)
     return Topology(
-        processors=[cast("AnyProcessor", journeys(settings))],
+        processors=[
+            cast("AnyProcessor", journeys(settings)),
+            cast("AnyProcessor", leads(settings)),
+            cast("AnyProcessor", costs(settings)),
+        ],
         topics={logical: catalogue.name(logical) for logical in LOGICAL},
         repartition=catalogue.name(REPARTITION),
         changelog=catalogue.name(CHANGELOG),
@@ -40,7 +48,27 @@ def journeys(settings: Settings) -> JourneysProcessor:
         SourceResolver(sources, tables),
         BotDetector(tables.ai_crawlers),
         rules_version=rules_version(rules, sources, tables),
+        tellers=[LeadTeller()],
     )
+
+
+def leads(settings: Settings) -> LeadsProcessor:
+    """The leads processor under these settings."""
+    tables = reference.load()
+    rules, sources = journey_rules(settings), source_rules(settings)
+    return LeadsProcessor(
+        SourceResolver(sources, tables),
+        currency=rules.currency,
+        grace_ms=rules.sessions.grace_ms,
+        rules_version=rules_version(rules, sources, tables),
+    )
+
+
+def costs(settings: Settings) -> CostsProcessor:
+    """The costs processor under these settings."""
+    section = settings.costs
+    rules = CostRules(section.base_currency or settings.site.currency, section.rates, section.multipliers)
+    return CostsProcessor(rules, SourceResolver(source_rules(settings), reference.load()))
 
 
 def rules_version(*rules: object) -> str:

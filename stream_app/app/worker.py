@@ -18,7 +18,7 @@ from stream_app.engine.task import Phase, TaskSettings
 from stream_app.engine.topology import Topology
 from stream_app.hosts.kafka.worker import KafkaOptions, KafkaWorker
 from stream_app.metrics import WorkerStats
-from stream_app.processors.readable import client_document
+from stream_app.processors.readable import client_document, cost_document, lead_document
 from stream_app.settings import Settings
 from stream_app.settings.security import client_options
 from stream_app.topics import TOMBSTONE_RETENTION_MS, Catalogue
@@ -122,6 +122,8 @@ class WorkerStatus:
 
 _READABLE: Mapping[str, tuple[str, Callable[[bytes, Any], dict[str, object]]]] = {
     "client": ("journeys", client_document),
+    "lead": ("leads", lead_document),
+    "cost": ("costs", cost_document),
 }
 """What can be asked for: the processor that keeps it, and how its state is told to people."""
 

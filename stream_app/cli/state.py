@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _TIMEOUT_S = 10.0
 
 
-@click.group(short_help="What the workers know of one client.")
+@click.group(short_help="What the workers know of one client, lead or cost.")
 def state() -> None:
     """Asks a worker over HTTP; it asks the one that owns the key."""
 
@@ -29,7 +29,7 @@ def state() -> None:
 @click.option("--url", help="Any worker, as http://host:port; else web.advertised_url, or web.host and web.port.")
 @common_options
 def get(kind: str, name: str, url: str | None) -> None:
-    """Prints the committed state of ID as JSON. KIND is `client`.
+    """Prints the committed state of ID as JSON. KIND is `client`, `lead` or `cost`.
 
     The token is web.token of the settings, or STREAM_APP_WEB__TOKEN.
     """

@@ -28,6 +28,9 @@ MAX_REMEMBERED = 4_096
 MAX_ORDERS = 200
 """Settled orders per client that refunds can still find."""
 
+MAX_ASKED = 50
+"""Leads' open questions per client: the latest."""
+
 OPEN = 0
 CLOSED = 1
 UNSETTLED = 2
@@ -53,6 +56,15 @@ class Published(msgspec.Struct, gc=False, array_like=True):
     """Facts that follow from it, as last told."""
     counted: bytes = b""
     """What counters have of it, as they encode it."""
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A lead that asked for the client's attribution at a moment which is not settled yet."""
+
+    lead_id: str
+    at: int
+    told: int = 0
+    """Digest of the answer it has; 0: none, as the source is not determined."""
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -114,6 +126,8 @@ class Stored(msgspec.Struct, gc=False, array_like=True):
     """Settled refunds, those without their order included."""
     counts: bytes = b""
     """What counters remember of the client itself, as they encode it."""
+    asked: tuple[Asked, ...] = ()
+    """Leads' questions that may still get another answer."""
 
 
 class Client(msgspec.Struct, gc=False):

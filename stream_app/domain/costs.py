@@ -5,7 +5,7 @@ An ad system sends a row again whenever its figures change: the last record of a
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from hashlib import blake2b
@@ -35,7 +35,7 @@ from stream_app.domain.sources.resolver import SourceResolver
 MAX_SEEN = 128
 """Event ids by which records of one `cost_id` that come again are known: the latest so many."""
 _SEEN_BYTES = 8
-_EPOCH = datetime.date(1970, 1, 1)
+_EPOCH = dt.date(1970, 1, 1)
 _MOST = 10**15
 
 Number = Annotated[int, Meta(ge=0, le=_MOST)]
@@ -46,7 +46,7 @@ class Cost(msgspec.Struct, gc=False):
 
     event_id: Annotated[Id, Meta(description="Idempotency key of the record.")]
     cost_id: Annotated[Id, Meta(description="The row: the same when its figures are sent again.")]
-    day: Annotated[datetime.date, Meta(description="YYYY-MM-DD, on the property's calendar.")]
+    day: Annotated[dt.date, Meta(description="YYYY-MM-DD, on the property's calendar.")]
     source: Annotated[Text, Meta(description="As in the tags of the campaign's links.")]
     medium: Text
     campaign: Text

@@ -12,6 +12,7 @@ from stream_app.domain.records import Money, Revision, Timestamp
 
 LEADS = "leads"
 
+Seconds = Annotated[int, Meta(ge=0)]
 LeadId = Annotated[str, Meta(description="The lead: the record's key.")]
 
 
@@ -63,8 +64,8 @@ class Lead(msgspec.Struct, gc=False):
     currency: Annotated[str | None, Meta(description="Of revenue and profit; null when there are none.")]
     refusals: Annotated[int, Meta(ge=0, description="How often it was refused.")]
     reopened: Annotated[int, Meta(ge=0, description="How often it got a second chance.")]
-    time_to_contact_s: Annotated[int | None, Meta(ge=0, description="Seconds from creation to the first contact.")]
-    time_to_close_s: Annotated[int | None, Meta(ge=0, description="Seconds from creation to the deal; while won.")]
+    time_to_contact_s: Annotated[Seconds | None, Meta(description="From creation to the first contact.")]
+    time_to_close_s: Annotated[Seconds | None, Meta(description="From creation to the deal, while it is won.")]
 
 
 class LeadRetraction(msgspec.Struct, gc=False):

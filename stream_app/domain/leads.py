@@ -235,23 +235,9 @@ def _born(lead: Lead) -> Life | None:
 
 def _apply(life: Life, update: Update) -> None:
     """One CRM record, the next in order of time."""
-    at = update.at
     before = life.entries[-1] if life.entries else None
     if before is None or update.status != before.status:
-        if before is not None:
-            left = _worth(before, life) if before.status == "won" else before
-            life.entries = (*life.entries[:-1], msgspec.structs.replace(left, left_at=at))
-        life.entries = (*life.entries, Entry(update.status, at, update.owner or life.owner, update.reason))
-        match update.status:
-            case "contacted":
-                if life.contacted_at is None:
-                    life.contacted_at = at
-            case "refused":
-                life.refusals += 1
-            case "reopened":
-                life.reopened += 1
-            case _:
-                pass
+        _enter(life, before, update)
     elif (update.owner and not before.owner) or update.reason:
         # A repeated status changes nothing but what it adds to the one before.
         told = msgspec.structs.replace(
@@ -263,11 +249,7 @@ def _apply(life: Life, update: Update) -> None:
     life.client_id = life.client_id or update.client_id
     life.named = life.named or update.source
     if update.qualification:
-        life.qualification = update.qualification
-        if update.qualification == "mql" and life.mql is None:
-            life.mql = Mention(at, life.owner)
-        elif update.qualification == "sql" and life.sql is None:
-            life.sql = Mention(at, life.owner)
+        _qualify(life, update)
     if update.currency:
         if update.currency != life.currency:
             # A lead has one currency, that of its latest amount: what was in another one holds no more.
@@ -275,6 +257,33 @@ def _apply(life: Life, update: Update) -> None:
             life.currency = update.currency
         life.revenue = update.revenue if update.revenue is not None else life.revenue
         life.profit = update.profit if update.profit is not None else life.profit
+
+
+def _enter(life: Life, before: Entry | None, update: Update) -> None:
+    """The status changes: what the one before was worth is known now."""
+    at = update.at
+    if before is not None:
+        left = _worth(before, life) if before.status == "won" else before
+        life.entries = (*life.entries[:-1], msgspec.structs.replace(left, left_at=at))
+    life.entries = (*life.entries, Entry(update.status, at, update.owner or life.owner, update.reason))
+    match update.status:
+        case "contacted":
+            life.contacted_at = at if life.contacted_at is None else life.contacted_at
+        case "refused":
+            life.refusals += 1
+        case "reopened":
+            life.reopened += 1
+        case _:
+            pass
+
+
+def _qualify(life: Life, update: Update) -> None:
+    """MQL and SQL count once a lead, at their first mention; the one does not imply the other (semantics 40)."""
+    life.qualification = update.qualification
+    if update.qualification == "mql":
+        life.mql = life.mql or Mention(update.at, life.owner)
+    else:
+        life.sql = life.sql or Mention(update.at, life.owner)
 
 
 def _worth(entry: Entry, life: Life) -> Entry:

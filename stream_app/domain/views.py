@@ -19,6 +19,7 @@ from stream_app.domain.records import (
 )
 from stream_app.domain.refunds import Refund
 from stream_app.domain.rules import Goal, JourneyRules
+from stream_app.domain.sources.model import Source
 from stream_app.domain.times import DAY_MS, rfc3339
 
 ENGAGED_MS = 10_000
@@ -115,6 +116,12 @@ class Views:
         if hit.source is not None and sale.late and not sale.bot:
             found = (*found, Touchpoint(at, "", hit.source))
         return found
+
+    def source_at(self, journey: Journey, at: int) -> Source | None:
+        """The last non-direct source at a moment, within the usual lookback; None without any touchpoint."""
+        oldest = at - self._lookback_ms
+        found = [touchpoint for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at]
+        return found[last_non_direct_index(found)].source if found else None
 
     def cut_short(self, journey: Journey, hit: Hit) -> bool:
         """True if a touchpoint that the conversion would look back on had to go."""

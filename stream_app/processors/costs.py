@@ -51,7 +51,7 @@ class CostsProcessor:
         try:
             cost = read_cost(value)
             if key is not None and key != cost.cost_id.encode():
-                raise Rejected("key_mismatch", "cost_id: the record's key is another")  # noqa: TRY301
+                raise Rejected("key_mismatch", "cost_id: the record's key is another")
             return CostEvent(seen_as(cost.event_id), spend_of(cost, self._rules, self._resolver), cost.cost_id)
         except Refused as refused:
             raise Rejected(refused.reason, refused.detail) from None

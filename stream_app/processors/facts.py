@@ -82,19 +82,19 @@ def tell(told: tuple[Told, ...], facts: Iterable[Fact], record_id: str, context:
         digest = content_digest(body)
         earlier = before.pop((kind, key), None)
         if earlier is None or earlier.digest != digest:
-            context.forward(kind, key, _letter(record_id, body))
+            context.forward(kind, key, encode_letter(record_id, body))
         now.append(Told(kind, key, digest))
     for gone in before.values():
-        context.forward(gone.kind, gone.key, _letter(record_id, _NOTHING))
+        context.forward(gone.kind, gone.key, encode_letter(record_id, _NOTHING))
     return tuple(now)
 
 
 _NOTHING = encode_body(None)
 
 
-def _letter(record_id: str, body: bytes) -> bytes:
+def encode_letter(record_id: str, body: bytes) -> bytes:
     """Bytes of a `Letter` around a body that is encoded already: an array of two."""
     return b"\x92" + encode_body(record_id) + body
 
 
-__all__ = ["Fact", "Letter", "Teller", "encode_body", "tell", "tellers_of"]
+__all__ = ["Fact", "Letter", "Teller", "encode_body", "encode_letter", "tell", "tellers_of"]

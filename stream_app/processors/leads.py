@@ -15,21 +15,18 @@ from stream_app.domain import leads
 from stream_app.domain.errors import Refused
 from stream_app.domain.ids import content_digest
 from stream_app.domain.lead_events import LeadFact, Question, Update, compact, read_lead_update
-from stream_app.domain.lead_records import LEADS
+from stream_app.domain.lead_records import LEADS, LeadRetraction
 from stream_app.domain.lead_records import Lead as LeadRecord
-from stream_app.domain.lead_records import LeadRetraction
 from stream_app.domain.lead_views import lead_retraction, lead_view
 from stream_app.domain.leads import Counted, Lead
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.times import LATEST_MS, MINUTE_MS
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.lead_facts import ANSWER, LEAD_FACT, LEAD_QUESTION
 
 CLOCK_SKEW_MS = 5 * MINUTE_MS
-LEAD_FACT = "lead-fact"
-LEAD_QUESTION = "lead-question"
-ANSWER = "?"
-"""The id of a fact that answers a question, in place of a conversion's."""
+
 
 _encode_record = msgspec.json.Encoder().encode
 _encode_state = msgspec.msgpack.Encoder(decimal_format="string").encode
@@ -95,7 +92,7 @@ class LeadsProcessor:
         try:
             read = read_lead_update(value)
             if key is not None and key != read.lead_id.encode():
-                raise Rejected("key_mismatch", "lead_id: the record's key is another")  # noqa: TRY301
+                raise Rejected("key_mismatch", "lead_id: the record's key is another")
             update = compact(read, self._currency, self._resolver)
         except Refused as refused:
             raise Rejected(refused.reason, refused.detail) from None
@@ -216,4 +213,4 @@ def _gauge(lead: Lead, status: str, context: Context[Event]) -> None:
         lead.status = status
 
 
-__all__ = ["ANSWER", "LEAD_FACT", "LEAD_QUESTION", "LeadCounter", "LeadsProcessor", "Told"]
+__all__ = ["LeadCounter", "LeadsProcessor", "Told"]

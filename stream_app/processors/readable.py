@@ -1,13 +1,21 @@
-"""A client's state as people read it: what `/clients/{id}` and `state get client ID` show.
+"""A state as people read it: what `/clients/{id}`, `/leads/{id}` and `state get KIND ID` show.
 
 No personal data: ids as trackers gave them, pages without query, sources. Times are RFC 3339 in UTC.
 """
 
 from __future__ import annotations
 
+import datetime as dt
+
+import msgspec
+
+from stream_app.domain import leads
 from stream_app.domain.client import Client
+from stream_app.domain.costs import Row
 from stream_app.domain.hits import CONVERSION, LINK_CLICK, REFUND, SCREEN_VIEW, Hit
 from stream_app.domain.journey import Session, Touchpoint
+from stream_app.domain.lead_views import lead_view
+from stream_app.domain.leads import Lead
 from stream_app.domain.sources.model import Source
 from stream_app.domain.times import rfc3339
 
@@ -34,6 +42,46 @@ def client_document(key: bytes, client: Client) -> Document:
         "settled_orders": len(client.stored.orders),
         "events_within_grace": [_hit(hit) for hit in client.recents[-100:]],
         "events_within_grace_in_all": len(client.recents),
+    }
+
+
+def lead_document(key: bytes, lead: Lead) -> Document:
+    """The life of one lead: its record, what it stands on, and what it counts."""
+    life = leads.live(lead)
+    assert life is not None
+    record = lead_view(key.decode("utf-8", "replace"), lead, life, "")
+    document = msgspec.to_builtins(record)
+    return {
+        **{name: value for name, value in document.items() if name not in {"id", "revision", "retracted"}},
+        "conversions": [
+            {
+                "event_id": fact.event_id,
+                "occurred_at": rfc3339(fact.at),
+                "client_id": fact.client_id,
+                "goal": fact.goal,
+                **_source(fact.source),
+            }
+            for fact in sorted(lead.facts.values(), key=lambda fact: (fact.at, fact.event_id))
+        ],
+        "updates": [
+            {"event_id": update.id, "occurred_at": rfc3339(update.at), "status": update.status}
+            for update in lead.updates[-100:]
+        ],
+        "updates_in_all": len(lead.updates),
+    }
+
+
+def cost_document(key: bytes, row: Row) -> Document:
+    """A row of advertising spend as it counts."""
+    spend = row.spend
+    return {
+        "cost_id": key.decode("utf-8", "replace"),
+        "day": (dt.date(1970, 1, 1) + dt.timedelta(spend.day)).isoformat(),
+        **_source(spend.source),
+        "cost": f"{spend.cost:f}",
+        "currency": spend.currency,
+        "ad_clicks": spend.ad_clicks,
+        "impressions": spend.impressions,
     }
 
 

@@ -41,7 +41,8 @@ def create_web(
     token: str = "",
     refresh: Callable[[], None] | None = None,
 ) -> web.Application:
-    """The application with /, /health/live, /health/ready, /metrics, /state/{kind}/{id} and /clients/{id}.
+    """The application with /, /health/live, /health/ready, /metrics, /state/{kind}/{id}, /clients/{id} and
+    /leads/{id}.
 
     Lookups need `token` as a bearer token; without one they are off. `refresh` is called before metrics are read.
     """
@@ -55,6 +56,7 @@ def create_web(
             web.get("/metrics", routes.metrics),
             web.get("/state/{kind}/{id:.+}", routes.state),
             web.get("/clients/{id:.+}", routes.client),
+            web.get("/leads/{id:.+}", routes.lead),
         ]
     )
     application.cleanup_ctx.append(routes.session)
@@ -112,6 +114,10 @@ class _Routes:
     async def client(self, request: web.Request) -> web.Response:
         """One client's state."""
         return await self._lookup(request, "client", request.match_info["id"])
+
+    async def lead(self, request: web.Request) -> web.Response:
+        """One lead's state."""
+        return await self._lookup(request, "lead", request.match_info["id"])
 
     async def state(self, request: web.Request) -> web.Response:
         """The state of one key."""

@@ -12,13 +12,19 @@ from jsonschema import Draft202012Validator
 from jsonschema.validators import validator_for
 
 from stream_app import schemas, topics
+from stream_app.domain.costs import CostRules, read_cost, spend_of
 from stream_app.domain.errors import Refused
 from stream_app.domain.events import money_of, read_click, read_conversion
+from stream_app.domain.lead_events import compact, read_lead_update
+from stream_app.domain.sources import SourceResolver, SourceRules
 from stream_app.engine.processor import DeadLetterReason
+from stream_app.reference import load
+from stream_app.topics import INPUTS
 from tests.cli.helpers import run
 
 EXAMPLES = schemas.DIRECTORY / "examples"
 VALID = sorted((EXAMPLES / "valid").glob("*.json"))
+RESOLVER = SourceResolver(SourceRules(), load())
 INVALID = sorted((EXAMPLES / "invalid").glob("*.json"))
 
 
@@ -40,6 +46,10 @@ def taken(topic: str, value: bytes) -> None:
         conversion = read_conversion(value)
         for field in ("value", "profit"):
             money_of(getattr(conversion, field), conversion.currency, "EUR", field)
+    elif topic == "lead-updates":
+        compact(read_lead_update(value), "EUR", RESOLVER)
+    elif topic == "costs":
+        spend_of(read_cost(value), CostRules("EUR"), RESOLVER)
 
 
 def test_the_schemas_are_not_out_of_date(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,7 +102,7 @@ def test_invalid_examples_are_refused_for_their_reason(path: Path) -> None:
     topic, reason, *_ = path.stem.split(".")
     value = path.read_bytes()
     assert not validator(topic).is_valid(json.loads(value))
-    if topic in {"clicks", "conversions"}:
+    if topic in INPUTS:
         with pytest.raises(Refused) as caught:
             taken(topic, value)
         assert caught.value.reason == reason

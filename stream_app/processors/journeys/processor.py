@@ -14,6 +14,7 @@ A commit, for one client:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from stream_app.domain import client as clients
 from stream_app.domain import hits
@@ -31,6 +32,7 @@ from stream_app.processors.facts import Teller
 from stream_app.processors.journeys import codec
 from stream_app.processors.journeys.decoding import ConversionDecoder, click_decoder, direct_source
 from stream_app.processors.journeys.publishing import Publisher
+from stream_app.processors.lead_facts import LEAD_QUESTION, Asking, LeadAnswers, read_question
 
 TAKEN, SHOWN, EVERYTHING, REFOLD = 1, 2, 4, 8
 """What an event means for publishing: nothing yet; what it touched is looked at; everything is; the head is folded anew
@@ -43,7 +45,7 @@ class JourneysProcessor:
     name = "journeys"
     tag = b"j"
     inputs: Sequence[str] = ("clicks", "conversions")
-    kinds: Sequence[str] = ()
+    kinds: Sequence[str] = (LEAD_QUESTION,)
     state_version = 1
 
     def __init__(
@@ -57,9 +59,10 @@ class JourneysProcessor:
         counter: Counter | None = None,
     ) -> None:
         self.rules = rules
-        self._decoders: dict[str, Decoder[Hit]] = {
+        self._decoders: dict[str, Decoder[Any]] = {
             "clicks": click_decoder(rules, resolver, bots),
             "conversions": ConversionDecoder(rules, resolver, bots),
+            LEAD_QUESTION: read_question,
         }
         self._grace_ms = rules.sessions.grace_ms
         self._expiry_ms = rules.client_life_ms + self._grace_ms
@@ -67,9 +70,10 @@ class JourneysProcessor:
         self._timeline = Timeline(self._fold, self._grace_ms)
         self._views = Views(rules, rules_version if rules_version is not None else rules.digest())
         self._publisher = Publisher(self._fold, self._views, tellers, counter)
+        self._answers = LeadAnswers(self._views)
 
-    def decoder(self, source: str) -> Decoder[Hit]:
-        """The decoder of `clicks` or `conversions`."""
+    def decoder(self, source: str) -> Decoder[Any]:
+        """The decoder of `clicks`, `conversions` or `lead-question`."""
         return self._decoders[source]
 
     def key_of(self, event: Hit) -> bytes:
@@ -78,8 +82,21 @@ class JourneysProcessor:
 
     # --- fold ----------------------------------------------------------------------------------------
 
-    def fold(self, key: bytes, state: Client | None, events: list[Hit], context: Context[Hit]) -> Client | None:
+    def fold(
+        self, key: bytes, state: Client | None, events: list[Hit | Asking], context: Context[Hit]
+    ) -> Client | None:
         """Applies one commit's events of a client."""
+        asking = [event for event in events if event.__class__ is Asking]
+        if not asking:
+            return self._fold_hits(key, state, cast("list[Hit]", events), context)
+        client = state if state is not None else clients.new_client()
+        self._answers.take(client, asking)
+        found = [event for event in events if event.__class__ is Hit]
+        if found:
+            return self._fold_hits(key, client, found, context)
+        return self._rest(key, key.decode(), client, context, known=True)
+
+    def _fold_hits(self, key: bytes, state: Client | None, events: list[Hit], context: Context[Hit]) -> Client | None:
         horizon = context.now - self._grace_ms
         if len(events) > 1:
             events = sorted(events, key=hits.order)
@@ -88,6 +105,7 @@ class JourneysProcessor:
             and state.recents
             and state.recents[0].at >= horizon
             and context.now < state.due
+            and not state.stored.asked
             and self._timeline.extends_quietly(state, events[0])
         ):
             if state.head.ended:
@@ -120,7 +138,7 @@ class JourneysProcessor:
             )
         self._settle(key, client_id, client, horizon, context)
         self._finish_sessions(client, context.now)
-        return self._due_or_gone(key, client, context)
+        return self._due_or_gone(key, client_id, client, context)
 
     def wake(self, key: bytes, state: Client, context: Context[Hit]) -> Client | None:
         """Publishes sessions as closed, or forgets the client."""
@@ -139,7 +157,7 @@ class JourneysProcessor:
                 key, client_id, client, context, everything=False, since=client.head.last_at + 1, late=[]
             )
             self._finish_sessions(client, context.now)
-        return self._due_or_gone(key, client, context)
+        return self._due_or_gone(key, client_id, client, context)
 
     def _take(
         self,
@@ -267,13 +285,20 @@ class JourneysProcessor:
             for record_id in gone:
                 published.pop(record_id, None)
 
-    def _due_or_gone(self, key: bytes, client: Client, context: Context[Hit]) -> Client | None:
-        due = client.head.last_at + self._expiry_ms
+    def _due_or_gone(self, key: bytes, client_id: str, client: Client, context: Context[Hit]) -> Client | None:
+        if client.stored.asked:
+            self._answers.answer(client_id, client, context.now - self._grace_ms, context)
+        due = self._expiry(client)
         if context.now >= due:
             codec.forget(key, client, context.rows)
             return None
         client.due = self._due(client, due)
         return client
+
+    def _expiry(self, client: Client) -> int:
+        """When the client is forgotten. One that is known from questions only is kept as long as they are open."""
+        asked = max((asked.at for asked in client.stored.asked), default=0) + self._grace_ms + 1
+        return max(client.head.last_at + self._expiry_ms, asked)
 
     def _due(self, client: Client, expiry: int) -> int:
         head = client.head
@@ -300,7 +325,7 @@ class JourneysProcessor:
         if version != self.state_version:
             raise ValueError(f"journeys state version {version} is not known; this release reads {self.state_version}")
         client = codec.load(key, payload, rows, self._timeline)
-        client.due = self._due(client, client.head.last_at + self._expiry_ms)
+        client.due = self._due(client, self._expiry(client))
         return client
 
     def save(self, key: bytes, state: Client, rows: Rows) -> bytes:
