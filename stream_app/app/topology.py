@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from hashlib import blake2b
 from typing import cast
 
@@ -19,6 +20,7 @@ from stream_app.processors.journeys import JourneysProcessor
 from stream_app.processors.lead_facts import LeadTeller
 from stream_app.processors.leads import LeadsProcessor
 from stream_app.settings import Settings
+from stream_app.settings import model as settings_model
 from stream_app.topics import CHANGELOG, DEAD_LETTERS, LOGICAL, REPARTITION, Catalogue
 
 
@@ -125,6 +127,7 @@ def journey_rules(settings: Settings) -> JourneyRules:
                 "lookback_days": attribution.lookback_days,
                 "count_direct": attribution.count_direct,
                 "path_transform": attribution.path_transform,
+                "custom_models": [_custom_model(model) for model in attribution.custom_models],
             },
             "goals": [
                 {"name": g.name, "kind": g.kind, "acquisition": g.acquisition, "offline": g.offline}
@@ -135,3 +138,24 @@ def journey_rules(settings: Settings) -> JourneyRules:
         },
         JourneyRules,
     )
+
+
+def _custom_model(model: settings_model.CustomModel) -> dict[str, object]:
+    """A credit model of the settings, its numbers as they were written: 0.3 is three tenths."""
+    position = model.position
+    return {
+        "name": model.name,
+        "position": None if position is None else {k: _exact(v) for k, v in msgspec.structs.asdict(position).items()},
+        "multipliers": {channel: _exact(factor) for channel, factor in model.multipliers.items()},
+        "rules": [
+            {**_without_none(msgspec.to_builtins(rule)), "factor": _exact(rule.factor)}  # type: ignore[dict-item]
+            for rule in model.rules
+        ],
+        "half_life_days": None if model.half_life_days is None else _exact(model.half_life_days),
+        "count_direct": model.count_direct,
+        "lookback_days": model.lookback_days,
+    }
+
+
+def _exact(number: float) -> Decimal:
+    return Decimal(repr(number))

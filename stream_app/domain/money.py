@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from decimal import ROUND_DOWN, ROUND_HALF_UP, Context, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 
 from stream_app.domain.errors import Refused
 
@@ -109,17 +109,30 @@ def multiply(left: Decimal, right: Decimal) -> Decimal:
     return _EXACT.multiply(left, right)
 
 
-def split(total: Decimal, weights: Sequence[Decimal], unit: Decimal) -> list[Decimal]:
-    """Shares of `total` by weight in whole units that sum to exactly `total`, by largest remainder; ties go to the
-    earlier share (semantics 33). `total` is a whole number of units and the weights are not all zero."""
-    whole = sum(weights, Decimal(0))
-    exact = [_EXACT.divide(_EXACT.multiply(total, weight), whole) for weight in weights]
-    shares = [share.quantize(unit, ROUND_DOWN, _EXACT) for share in exact]
-    left = _EXACT.divide(_EXACT.subtract(total, sum(shares, Decimal(0))), unit)
-    step = unit if left >= 0 else -unit
+def units(amount: Decimal, currency: str) -> int:
+    """The amount in whole minor units, rounded half-up: 4,990 for 49.90 EUR."""
+    return int(rounded(amount, currency).scaleb(MINOR_UNITS.get(currency, 2), _EXACT))
+
+
+def shown_units(amount: int, digits: int) -> str:
+    """A decimal string of 0 or more minor units of `digits` digits, as `shown` would write it."""
+    if digits == 0:
+        return str(amount)
+    text = str(amount).zfill(digits + 1)
+    return f"{text[:-digits]}.{text[-digits:]}"
+
+
+def split(total: int, weights: Sequence[int]) -> list[int]:
+    """Whole shares of `total` by weight that sum to exactly `total`, by largest remainder; ties go to the earlier
+    share (semantics 33). Nothing is negative, and the weights are not all zero."""
+    whole = sum(weights)
+    shares, remainders = [], []
+    for weight in weights:
+        share, remainder = divmod(total * weight, whole)
+        shares.append(share)
+        remainders.append(remainder)
+    left = total - sum(shares)
     if left:
-        remainders = [abs(_EXACT.subtract(e, s)) for e, s in zip(exact, shares, strict=True)]
-        order = sorted(range(len(shares)), key=lambda i: (-remainders[i], i))
-        for i in order[: int(abs(left))]:
-            shares[i] = _EXACT.add(shares[i], step)
+        for i in sorted(range(len(shares)), key=remainders.__getitem__, reverse=True)[:left]:
+            shares[i] += 1
     return shares

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from stream_app.domain.sources.rules import Condition
 from stream_app.domain.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 GoalKind = Literal["lead", "purchase", "signup", "activation", "nps", "join", "leave", "other"]
@@ -53,6 +55,39 @@ class SessionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return (days if days is not None else 183 if self.profile == "ua" else 90) * DAY_MS
 
 
+class Position(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights by position on the path. With two touchpoints there is nothing between them."""
+
+    first: Decimal
+    middle: Decimal
+    """Shared by all between the first and the last."""
+    last: Decimal
+
+
+class FactorRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A factor for touchpoints that meet all of `all` and, if given, one of `any`."""
+
+    factor: Decimal
+    all: tuple[Condition, ...] = ()
+    any: tuple[Condition, ...] = ()
+
+
+class CustomModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[[attribution.custom_models]]`: weight = position × factor × decay, normalised (semantics 33)."""
+
+    name: str
+    position: Position | None = None
+    """None: all alike."""
+    multipliers: dict[str, Decimal] = {}
+    """Factor by channel."""
+    rules: tuple[FactorRule, ...] = ()
+    """The first that matches gives the factor, in place of the channel's."""
+    half_life_days: Decimal | None = None
+    count_direct: bool = False
+    lookback_days: int | None = None
+    """Shorter than a conversion's own; None: as long."""
+
+
 class AttributionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[attribution]`: how far a conversion looks back."""
 
@@ -61,6 +96,7 @@ class AttributionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For goals marked `acquisition`."""
     count_direct: bool = False
     path_transform: PathTransform = "none"
+    custom_models: tuple[CustomModel, ...] = ()
 
 
 class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

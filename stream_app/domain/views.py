@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stream_app.domain import money, refunds
-from stream_app.domain.credit import credits_of, last_non_direct_index
+from stream_app.domain import money, paths, refunds
+from stream_app.domain.credit import CreditModels
 from stream_app.domain.hits import Hit
 from stream_app.domain.ids import conversion_id
 from stream_app.domain.journey import Journey, Session, Touchpoint
@@ -34,6 +34,7 @@ class Views:
         self._lookback_ms = rules.attribution.lookback_days * DAY_MS
         self._acquisition_ms = rules.attribution.acquisition_lookback_days * DAY_MS
         self._goals = {goal.name: goal for goal in rules.goals}
+        self._credit = CreditModels(rules.attribution)
 
     def goal(self, name: str) -> Goal | None:
         """A goal of the settings; None for a plain one."""
@@ -121,7 +122,7 @@ class Views:
         """The last non-direct source at a moment, within the usual lookback; None without any touchpoint."""
         oldest = at - self._lookback_ms
         found = [touchpoint for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at]
-        return found[last_non_direct_index(found)].source if found else None
+        return found[paths.last_non_direct_index(found)].source if found else None
 
     def cut_short(self, journey: Journey, hit: Hit) -> bool:
         """True if a touchpoint that the conversion would look back on had to go."""
@@ -145,7 +146,7 @@ class Views:
         assert sale is not None
         at, value, currency = hit.at, sale.value, sale.currency
         granted = refunds.granted(sale, asked)
-        channels = [touchpoint.source.channel for touchpoint in touchpoints]
+        shares = self._credit.credits(touchpoints, at, value, currency)
         return AttributedConversion(
             id=conversion_id(client, hit.id),
             revision=0,
@@ -175,10 +176,10 @@ class Views:
                 )
                 for touchpoint in touchpoints
             ),
-            path=" > ".join(channels),
+            path=paths.shown(touchpoints),
             days_to_convert=(at - touchpoints[0].at) // DAY_MS if touchpoints else None,
-            credits=credits_of(touchpoints, at, value, currency),
-            assisting_channels=assisting_channels(touchpoints),
+            credits=shares,
+            assisting_channels=paths.assisting_channels(touchpoints, shares["last_non_direct"][0].channel),
             source_determined=bool(touchpoints),
             refunds=tuple(
                 RefundRecord(
@@ -199,12 +200,3 @@ class Views:
             rules_version=self.rules_version,
             client_id=client,
         )
-
-
-def assisting_channels(touchpoints: Sequence[Touchpoint]) -> tuple[str, ...]:
-    """Each channel on the path once, but the one that last_non_direct credits, and never Direct (semantics 34)."""
-    if not touchpoints:
-        return ()
-    credited = touchpoints[last_non_direct_index(touchpoints)].source.channel
-    channels = dict.fromkeys(touchpoint.source.channel for touchpoint in touchpoints)
-    return tuple(channel for channel in channels if channel not in {credited, "Direct"})

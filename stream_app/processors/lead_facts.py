@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 
 from stream_app.domain.client import MAX_ASKED, Asked, Client, Frozen
-from stream_app.domain.credit import NOT_DETERMINED, last_non_direct_index
+from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.ids import content_digest
 from stream_app.domain.lead_events import LeadFact, Question
+from stream_app.domain.paths import last_non_direct_index
 from stream_app.domain.records import AttributedConversion
 from stream_app.domain.views import Views
 from stream_app.engine.processor import Context, Rejected

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -460,26 +461,68 @@ class Sessions(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return self.campaign_timeout_days or (183 if self.profile == "ua" else 90)
 
 
+_MOST = 1_000_000
+_LONGEST_HALF_LIFE = 3_650
+
+Weight = Annotated[float, Meta(ge=0, le=_MOST)]
+
+
 class Position(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Weights by position on the path."""
 
-    first: Annotated[float, _key("Weight of the first touchpoint.", ge=0)]
-    middle: Annotated[float, _key("Weight shared by those between.", ge=0)]
-    last: Annotated[float, _key("Weight of the last touchpoint.", ge=0)]
+    first: Annotated[float, _key("Weight of the first touchpoint.", ge=0, le=_MOST)]
+    middle: Annotated[float, _key("Weight shared by those between.", ge=0, le=_MOST)]
+    last: Annotated[float, _key("Weight of the last touchpoint.", ge=0, le=_MOST)]
+
+    def problems(self) -> Found:
+        """Weights of nothing."""
+        if self.first == self.middle == self.last == 0:
+            yield "", "has no weight at all; allowed: at least one of first, middle and last above 0"
+
+
+class FactorRule(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A factor for some touchpoints. The first rule that matches wins, also over the channel's factor."""
+
+    factor: Annotated[float, _key("What their weight is multiplied by; 0: they get no credit.", ge=0, le=_MOST)]
+    all: Annotated[tuple[Condition, ...], _key("All of these must hold.")] = ()
+    any: Annotated[tuple[Condition, ...], _key("At least one of these must hold.")] = ()
+
+    def problems(self) -> Found:
+        """A rule says when, by what is known of a touchpoint."""
+        if not self.all and not self.any:
+            yield "all", "a rule needs conditions in all or any"
+        for name in ("all", "any"):
+            for condition in getattr(self, name):
+                if condition.field in {"landing_host", "landing_path", "referrer_host"}:
+                    yield name, f'looks at "{condition.field}", which a touchpoint does not keep'
 
 
 class CustomModel(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A credit model of your own: position × multiplier × decay, normalised."""
+    """A credit model of your own: position × factor × decay, normalised. Where all weights are 0 it is last_click."""
 
     name: Annotated[str, _key("Its name in `credits`.", pattern=_NAME, allowed=_NAME_ALLOWED)]
     position: Annotated[Position, _key("Weights by position; without it all are equal.")] | None = None
-    multipliers: Annotated[dict[str, Annotated[float, Meta(ge=0)]], _key("Factors by channel.")] = msgspec.field(
+    multipliers: Annotated[dict[str, Weight], _key("Factors by channel; 1 for the others.")] = msgspec.field(
         default_factory=dict
     )
+    rules: Annotated[tuple[FactorRule, ...], _key("Factors by rule, before those by channel.")] = ()
     half_life_days: (
-        Annotated[float, _key("Credit halves with every so many days of age.", unit="days", gt=0)] | None
+        Annotated[
+            float,
+            _key("Credit halves with every so many days of age.", unit="days", ge=0.001, le=_LONGEST_HALF_LIFE),
+        ]
+        | None
     ) = None
     count_direct: Annotated[bool, _key("Whether direct visits get credit beside others.")] = False
+    lookback_days: (
+        Annotated[
+            int,
+            _key(
+                "Touchpoints up to this age get credit, where that is less than elsewhere.", unit="days", ge=1, le=400
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Attribution(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -491,7 +534,11 @@ class Attribution(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = False
     path_transform: Annotated[
         Literal["none", "exposure", "unique", "first"],
-        _key("What is done to a path before models see it: exposure A>A>B → A>B."),
+        _key(
+            "What is done to a path before models see it. `exposure`: consecutive equal touchpoints are one, "
+            "A>A>B>A → A>B>A. `unique`: each once, where it came last, A>B>A → B>A. `first`: each once, where it came "
+            "first, A>B>A → A>B."
+        ),
     ] = "none"
     custom_models: Annotated[tuple[CustomModel, ...], _key("Models of your own.")] = ()
 
@@ -632,3 +679,22 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ):
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield section, f'has the name "{name}" twice'
+        yield from self._misspelt_channels()
+
+    def _misspelt_channels(self) -> Found:
+        """A factor for a channel that nothing is ever put into. `stream-app credit` may be fed channels of anybody's
+        own, so only what looks like one of ours is refused."""
+        if not any(model.multipliers for model in self.attribution.custom_models):
+            return
+        from stream_app.domain.channels import EXTENDED_CHANNELS, GA4_CHANNELS
+
+        built_in = GA4_CHANNELS if self.sources.profile == "ga4" else EXTENDED_CHANNELS
+        known = {name.lower(): name for name in (*built_in, *(rule.channel for rule in self.sources.rules))}
+        for number, model in enumerate(self.attribution.custom_models):
+            for channel in model.multipliers:
+                close = get_close_matches(channel.lower(), known, n=1, cutoff=0.85)
+                if close and known[close[0]] != channel:
+                    yield (
+                        f"attribution.custom_models[{number}].multipliers",
+                        f'has "{channel}", which is no channel; did you mean "{known[close[0]]}"?',
+                    )

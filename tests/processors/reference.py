@@ -18,6 +18,7 @@ from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.model import DIRECT
 from stream_app.engine.processor import Rejected
 from stream_app.processors.journeys import JourneysProcessor
+from tests.domain.credit_oracle import credits_by_hand
 
 DAY = 86_400_000
 
@@ -244,19 +245,6 @@ class _Client:
                 {"event_id": refund.id, "occurred_at": show(refund.at), "value": amount(taken, sale.currency)}
             )
 
-        def credit(chosen: dict[str, Any] | None) -> list[dict[str, Any]]:
-            source = chosen["source"] if chosen else None
-            return [
-                {
-                    "source": source.source if source else "(not determined)",
-                    "medium": source.medium if source else "(not set)",
-                    "campaign": source.campaign if source else "(not set)",
-                    "channel": source.channel if source else "Not determined",
-                    "credit": "1",
-                    "value": None if sale.value is None else amount(sale.value, sale.currency),
-                }
-            ]
-
         return {
             "id": conversion_id(self.client, hit.id), "retracted": False, "truncated": False, "rules_version": "test",
             "client_id": self.client, "event_id": hit.id, "order_id": sale.order_id or None,
@@ -273,11 +261,9 @@ class _Client:
                 for t in touches
             ],
             "path": " > ".join(channels), "days_to_convert": (hit.at - touches[0]["at"]) // DAY if touches else None,
-            "credits": {
-                "last_non_direct": credit(named[-1] if named else None),
-                "last_click": credit(touches[-1] if touches else None),
-                "first_click": credit(touches[0] if touches else None),
-            },
+            "credits": credits_by_hand(
+                [(t["at"], t["source"]) for t in touches], hit.at, sale.value, sale.currency, rules
+            ),
             "assisting_channels": [c for c in dict.fromkeys(channels) if c not in {last, "Direct"}],
             "source_determined": bool(touches), "refunds": refunds,
             "refunded_value": None if sale.value is None else amount((sale.value or Decimal(0)) - left, sale.currency),

@@ -232,10 +232,16 @@ def test_a_worked_journey() -> None:
     (sale,) = result.conversions
     assert sale["path"] == "Paid Search > Email > Direct"
     assert sale["days_to_convert"] == 12
-    assert {model: shares[0]["channel"] for model, shares in sale["credits"].items()} == {
-        "last_non_direct": "Email",
-        "last_click": "Direct",
-        "first_click": "Paid Search",
+    assert {
+        model: [(share["channel"], share["credit"], share["value"]) for share in shares]
+        for model, shares in sale["credits"].items()
+    } == {
+        "last_non_direct": [("Email", "1", "99.90")],
+        "last_click": [("Direct", "1", "99.90")],
+        "first_click": [("Paid Search", "1", "99.90")],
+        "linear": [("Paid Search", "0.5", "49.95"), ("Email", "0.5", "49.95")],
+        "position_based": [("Paid Search", "0.5", "49.95"), ("Email", "0.5", "49.95")],
+        "time_decay": [("Paid Search", "0.270870549771", "27.06"), ("Email", "0.729129450229", "72.84")],
     }
     assert sale["assisting_channels"] == ["Paid Search"]
     assert (sale["value"], sale["currency"], sale["refunded_value"]) == ("99.90", "EUR", "0.00")

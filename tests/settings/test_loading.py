@@ -158,6 +158,32 @@ def test_all_problems_are_named_at_once() -> None:
         ({"phone_numbers": {"+371": {"source": "a"}}}, 'phone_numbers."+371".medium', "is missing"),
         ({"programs": [{"name": "p", "levels": ["ten"]}]}, "programs[0].levels", "percentage"),
         ({"attribution": {"custom_models": [{"name": "linear"}]}}, "attribution.custom_models", '"linear"'),
+        (
+            {"attribution": {"custom_models": [{"name": "a", "multipliers": {"Paid social": 2}}]}},
+            "attribution.custom_models[0].multipliers",
+            'did you mean "Paid Social"?',
+        ),
+        (
+            {"attribution": {"custom_models": [{"name": "a", "position": {"first": 0, "middle": 0, "last": 0}}]}},
+            "attribution.custom_models[0].position",
+            "above 0",
+        ),
+        (
+            {
+                "attribution": {
+                    "custom_models": [
+                        {"name": "a", "rules": [{"factor": 2, "all": [{"field": "landing_path", "starts": "/x"}]}]}
+                    ]
+                }
+            },
+            "attribution.custom_models[0].rules[0].all",
+            "landing_path",
+        ),
+        (
+            {"attribution": {"custom_models": [{"name": "a", "multipliers": {"Email": float("nan")}}]}},
+            "attribution.custom_models[0].multipliers",
+            "nan",
+        ),
         ({"web": {"token": "a", "token_file": "b"}}, "web.token", "only one"),
     ],
 )
