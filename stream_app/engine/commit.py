@@ -7,9 +7,8 @@ step 6 can be made up for at any time, because the changelog has it all. Between
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
-from .ports import Clock, Outgoing, Probe, Store, Writer
+from .ports import Clock, Probe, Store, Writer
 from .rows import META, POSITION, position_after
 from .topology import Topology
 from .work import Commit
@@ -70,13 +69,14 @@ async def commit(
     meta = batch.changelog[-1]
     assert meta[0] == META
     last = delivered[topology.changelog, partition]
-    rows: list[tuple[bytes, bytes | None]] = [(key, value) for key, value, _ in batch.changelog if key is not None]
-    rows.extend(batch.timers.items())
+    rows: list[tuple[bytes, bytes | None]] = []
+    size = 0
+    for key, value, _ in batch.changelog:
+        assert key is not None
+        rows.append((key, value))
+        size += len(key) + len(value) if value is not None else len(key)
+    rows += batch.timers.items()
     rows.append((POSITION, position_after(topology.changelog, last, META, meta[1], clock.wall_ms())))
     store.write(rows)
     probe("commit.stored")
-    return _size(batch.changelog)
-
-
-def _size(records: Sequence[Outgoing]) -> int:
-    return sum(len(key or b"") + len(value or b"") for key, value, _ in records)
+    return size

@@ -18,7 +18,7 @@ import msgspec
 
 META = b"m"
 POSITION = b"z"
-TIMERS_FROM = b"t"
+TIMERS_UNTIL = b"u"
 
 _HEADER = Struct(">BQ")
 HEADER_SIZE = _HEADER.size
@@ -40,6 +40,11 @@ def part_key(tag: bytes, key: bytes, number: int) -> bytes:
 
 def timer_key(due: int, tag: bytes, key: bytes) -> bytes:
     return b"t" + _DUE.pack(due) + tag + key
+
+
+def timers_from(due: int) -> bytes:
+    """Where a scan over the timers from `due` on starts."""
+    return b"t" + _DUE.pack(due)
 
 
 def timers_until(due: int) -> bytes:

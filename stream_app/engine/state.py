@@ -9,38 +9,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from .ports import Outgoing, Store
 from .processor import AnyProcessor, Context, Rows
 from .rows import (
     HEADER_SIZE,
-    TIMERS_FROM,
+    TIMERS_UNTIL,
     head_key,
     pack_header,
     part_key,
     split_timer,
     timer_key,
+    timers_from,
     timers_until,
     unpack_header,
 )
 
 _NONE: tuple[()] = ()
+NEVER = 2**63
 
 
 class UnknownStateVersion(Exception):
     """A stored state has a version this program doesn't read: it was written by a newer one. Nothing is wiped."""
 
 
-class Entry:
-    """A decoded state in the cache."""
+class Entry(msgspec.Struct, gc=False):
+    """A decoded state in the cache. The garbage collector looks at none of them: there are hundreds of thousands."""
 
-    __slots__ = ("due", "state", "stored")
-
-    def __init__(self, state: object | None, due: int, stored: bool) -> None:
-        self.state = state
-        self.due = due
-        """Some timer row stands at or before this time (0: none needed)."""
-        self.stored = stored
-        """Whether a head row exists, in the store or in an unfinished commit."""
+    state: object | None
+    due: int
+    """Some timer row stands at or before this time (0: none needed)."""
+    stored: bool
+    """Whether a head row exists, in the store or in an unfinished commit."""
 
 
 class Overlay:
@@ -79,60 +80,74 @@ class Timers:
     dropped when nothing is due, so an event that puts its client's timer off costs nothing.
     """
 
-    __slots__ = ("_current", "_flying", "_next", "_store")
+    __slots__ = ("_current", "_flying", "_gone", "_handed", "_handed_until", "_next", "_soonest", "_store")
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._current: dict[bytes, bytes | None] = {}
         self._flying: dict[bytes, bytes | None] = {}
+        self._soonest = NEVER, NEVER
+        """No row in `_current`, in `_flying`, is due before this time."""
+        self._gone = 0, 0
+        """At most so many rows of the store are deleted by `_current`, by `_flying`."""
         self._next = 0
-        """No row is due before this time."""
+        """No row at all is due before this time. Scans begin here: what lies before it was deleted, and a store takes
+        long to pass over what was deleted lately."""
+        self._handed: set[bytes] = set()
+        """Rows that were given out as due and not removed since."""
+        self._handed_until = 0
 
     def put(self, due: int, tag: bytes, key: bytes) -> None:
         self._current[timer_key(due, tag, key)] = b""
-        self._next = min(self._next, due)
+        if due < self._soonest[0]:
+            self._soonest = due, self._soonest[1]
+            self._next = min(self._next, due)
 
     def remove(self, row: bytes) -> None:
         self._current[row] = None
+        self._gone = self._gone[0] + 1, self._gone[1]
+        if self._handed:
+            self._handed.discard(row)
+            if not self._handed:  # all earlier ones are gone, but for what was put meanwhile
+                self._next = min(self._handed_until, *self._soonest)
 
     def due(self, now: int, limit: int) -> list[bytes]:
         """Up to `limit` rows due at or before `now`, earliest first."""
         if now < self._next:
             return []
         stop = timers_until(now)
-        gone = sum(value is None for rows in (self._current, self._flying) for value in rows.values())
-        found = set(self._store.scan(TIMERS_FROM, stop, limit + gone))
-        complete = len(found) < limit + gone
-        for rows in (self._flying, self._current):
-            for row, value in rows.items():
-                if value is None:
-                    found.discard(row)
-                elif row < stop:
-                    found.add(row)
-        if len(found) > limit or not complete:
-            return sorted(found)[:limit]
+        rows = self._store.scan(timers_from(self._next), stop, limit + sum(self._gone))
+        found = {row for row in rows if not self._is_gone(row)}
+        if min(self._soonest) <= now:
+            found.update(row for row in (*self._flying, *self._current) if row < stop and not self._is_gone(row))
         if not found:
-            self._next = self._earliest()
-        return sorted(found)
+            self._next = self._after(now)
+            return []
+        first = sorted(found)[:limit]
+        self._next = split_timer(first[0])[0]
+        self._handed, self._handed_until = set(first), split_timer(first[-1])[0]
+        return first
 
-    def _earliest(self) -> int:
-        """Time of the earliest row: nothing was due, so nobody needs to look before that."""
-        gone = sum(value is None for rows in (self._current, self._flying) for value in rows.values())
-        rows = set(self._store.scan(TIMERS_FROM, b"u", gone + 1))
-        for layer in (self._flying, self._current):
-            for row, value in layer.items():
-                if value is None:
-                    rows.discard(row)
-                else:
-                    rows.add(row)
-        return split_timer(min(rows))[0] if rows else 2**63
+    def _is_gone(self, row: bytes) -> bool:
+        if row in self._current:
+            return self._current[row] is None
+        return row in self._flying and self._flying[row] is None
+
+    def _after(self, now: int) -> int:
+        """When the next row is due, at the earliest: none is until `now`."""
+        rows = self._store.scan(timers_until(now), TIMERS_UNTIL, 1)
+        return min(*self._soonest, split_timer(rows[0])[0] if rows else NEVER)
 
     def take(self) -> dict[bytes, bytes | None]:
         self._flying, self._current = self._current, {}
+        self._soonest = NEVER, self._soonest[0]
+        self._gone = 0, self._gone[0]
         return self._flying
 
     def landed(self) -> None:
         self._flying = {}
+        self._soonest = self._soonest[0], NEVER
+        self._gone = self._gone[0], 0
 
 
 class KeyedStates:

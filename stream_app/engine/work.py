@@ -417,14 +417,16 @@ class Workbench:
         """Wakes what is due. True if anything was: a commit that only moves timer rows is none."""
         watch, woken = Stopwatch(), 0
         while batch.now and woken < TIMERS_PER_COMMIT:
-            rows = self.timers.due(batch.now, _YIELD_EVERY)
+            rows = self.timers.due(batch.now, TIMERS_PER_COMMIT)
             if not rows:
                 break
-            for row in rows:
+            for number, row in enumerate(rows, 1):
                 _, tag, key = split_timer(row)
                 keyed = self._by_tag[tag]
                 batch.rows = keyed
                 woken += keyed.wake(row, key, batch)
+                if not number % _YIELD_EVERY:
+                    await watch.give_way()
             await watch.give_way()
         else:
             commit.more = woken > 0
