@@ -255,7 +255,7 @@ async def _play(path: Path) -> dict[str, Any]:
     from stream_app.engine import work
 
     # Stages in CPU time, too: what others do on the machine meanwhile is not this program's cost.
-    work.time = SimpleNamespace(perf_counter=time.thread_time)  # type: ignore[assignment]
+    work.time = SimpleNamespace(perf_counter=time.thread_time)  # type: ignore[attr-defined, assignment]
     with path.open("rb") as file:
         commits = pickle.load(file)  # noqa: S301  # this program wrote it
     warm = round(len(commits) * WARM_UP)
