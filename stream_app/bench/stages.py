@@ -220,7 +220,7 @@ class _Round:
         before = cpu()
         store = _Timed(self.store)
         await commit(
-            made, topology=self.topology, partition=0, writer=self.writer, store=store,  # type: ignore[arg-type]
+            made, topology=self.topology, partition=0, writer=self.writer, store=store,
             clock=SystemClock(), probe=lambda _: None, deadline_s=60,
         )  # fmt: skip
         self.bench.landed()
