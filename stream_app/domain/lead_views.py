@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stream_app.domain import leads, money
 from stream_app.domain.lead_records import Lead, LeadRetraction, LeadSource, StatusEntry
-from stream_app.domain.leads import MAX_HISTORY, Entry, Life
+from stream_app.domain.leads import Entry, Life
 from stream_app.domain.sources.model import Source
 from stream_app.domain.times import rfc3339
 
@@ -12,7 +12,7 @@ from stream_app.domain.times import rfc3339
 def lead_view(lead_id: str, lead: leads.Lead, life: Life, rules_version: str) -> Lead:
     """The record of a lead. Revision 0: the publisher gives the real one."""
     entries = life.entries
-    shown = entries if len(entries) <= MAX_HISTORY else (entries[0], *entries[1 - MAX_HISTORY :])
+    history = leads.shown(entries)
     fact = leads.first_fact(lead)
     source = leads.attribution(lead, life)
     last = entries[-1]
@@ -22,7 +22,7 @@ def lead_view(lead_id: str, lead: leads.Lead, life: Life, rules_version: str) ->
         id=lead_id,
         revision=0,
         retracted=False,
-        truncated=lead.crowded or lead.settled is not None or len(shown) < len(entries),
+        truncated=lead.crowded or lead.settled is not None or len(history) < len(entries),
         rules_version=rules_version,
         lead_id=lead_id,
         status=last.status,
@@ -30,7 +30,7 @@ def lead_view(lead_id: str, lead: leads.Lead, life: Life, rules_version: str) ->
         created_at=rfc3339(life.created_at),
         first_status_at=rfc3339(entries[0].at),
         status_since=rfc3339(last.at),
-        history=tuple(_entry(entry) for entry in shown),
+        history=tuple(_entry(entry) for entry in history),
         owner=life.owner or None,
         client_id=(fact.client_id if fact is not None else life.client_id) or None,
         contact_id=life.contact_id or None,

@@ -60,15 +60,13 @@ class Mention(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Life(msgspec.Struct, gc=False, array_like=True):
-    """A lead's events, folded. Tuples are never changed in place, so that a copy shares them."""
+    """A lead's events, folded."""
 
     created_at: int
     created_id: str
     by_goal: bool
     """Created by a conversion, not by the CRM."""
-    entries: tuple[Entry, ...] = ()
-    dropped: bool = False
-    """Entries had to go."""
+    entries: list[Entry] = []
     owner: str = ""
     qualification: str = ""
     mql: Mention | None = None
@@ -91,6 +89,12 @@ class Life(msgspec.Struct, gc=False, array_like=True):
     def status(self) -> Status:
         """The current one."""
         return self.entries[-1].status
+
+    def branch(self) -> Life:
+        """A copy that can be folded on without changing this one."""
+        branch = copy(self)
+        branch.entries = self.entries.copy()
+        return branch
 
 
 class Contribution(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -185,14 +189,14 @@ def settle(lead: Lead) -> bool:
     assert whole is not None
     if lead.settled is None:
         lead.settled_source = attribution(lead, whole)
-    front = updates[: max(1, min(SETTLE, len(updates) - 1))]
-    life = copy(lead.settled) if lead.settled is not None else _born(lead)
+    front = updates[: _surplus(updates)]
+    life = lead.settled.branch() if lead.settled is not None else _born(lead)
     assert life is not None
     for update in front:
         _apply(life, update)
-    entries = tuple(msgspec.structs.replace(entry, final=True) for entry in life.entries[:-1]) + life.entries[-1:]
-    life.dropped = life.dropped or len(entries) > MAX_HISTORY
-    life.entries = _bounded(entries)
+    *over, last = life.entries
+    entries = [*(msgspec.structs.replace(entry, final=True) for entry in over), last]
+    life.entries = shown(entries)
     life.mql = life.mql and msgspec.structs.replace(life.mql, final=True)
     life.sql = life.sql and msgspec.structs.replace(life.sql, final=True)
     lead.settled = life
@@ -206,16 +210,19 @@ def settle(lead: Lead) -> bool:
 
 def live(lead: Lead) -> Life | None:
     """Folds all that is known of a lead; None if nothing is left."""
-    life = copy(lead.settled) if lead.settled is not None else _born(lead)
+    life = lead.settled.branch() if lead.settled is not None else _born(lead)
     if life is None:
         return None
     for update in lead.updates:
         _apply(life, update)
-    last = life.entries[-1]
-    if last.status == "won":
-        last = _worth(last, life)
-        life.entries = (*life.entries[:-1], last)
+    if life.status == "won":
+        life.entries[-1] = _worth(life.entries[-1], life)
     return life
+
+
+def shown(entries: list[Entry]) -> list[Entry]:
+    """Of a long history the first entry and the latest."""
+    return entries if len(entries) <= MAX_HISTORY else [entries[0], *entries[1 - MAX_HISTORY :]]
 
 
 def first_fact(lead: Lead) -> LeadFact | None:
@@ -227,7 +234,7 @@ def _born(lead: Lead) -> Life | None:
     """Created = the earliest (occurred_at, event_id) of goal or CRM record (semantics 40)."""
     fact, update = first_fact(lead), lead.updates[0] if lead.updates else None
     if fact is not None and (update is None or (fact.at, fact.event_id) <= lead_events.order(update)):
-        return Life(fact.at, fact.event_id, True, (Entry("new", fact.at),))
+        return Life(fact.at, fact.event_id, True, [Entry("new", fact.at)])
     if update is None:
         return None
     return Life(update.at, update.id, False, born=update.source)
@@ -243,7 +250,7 @@ def _apply(life: Life, update: Update) -> None:
         told = msgspec.structs.replace(
             before, owner=before.owner or update.owner, reason=update.reason or before.reason
         )
-        life.entries = (*life.entries[:-1], told)
+        life.entries[-1] = told
     life.owner = update.owner or life.owner
     life.contact_id = update.contact_id or life.contact_id
     life.client_id = life.client_id or update.client_id
@@ -264,8 +271,8 @@ def _enter(life: Life, before: Entry | None, update: Update) -> None:
     at = update.at
     if before is not None:
         left = _worth(before, life) if before.status == "won" else before
-        life.entries = (*life.entries[:-1], msgspec.structs.replace(left, left_at=at))
-    life.entries = (*life.entries, Entry(update.status, at, update.owner or life.owner, update.reason))
+        life.entries[-1] = msgspec.structs.replace(left, left_at=at)
+    life.entries.append(Entry(update.status, at, update.owner or life.owner, update.reason))
     match update.status:
         case "contacted":
             life.contacted_at = at if life.contacted_at is None else life.contacted_at
@@ -290,8 +297,14 @@ def _worth(entry: Entry, life: Life) -> Entry:
     return msgspec.structs.replace(entry, revenue=life.revenue, profit=life.profit, currency=life.currency)
 
 
-def _bounded(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    return entries if len(entries) <= MAX_HISTORY else (entries[0], *entries[1 - MAX_HISTORY :])
+def _surplus(updates: list[Update]) -> int:
+    """How many of the oldest must settle: some at once, so that not every further one settles another."""
+    count = min(SETTLE, len(updates) - 1)
+    size = sum(map(lead_events.weight, updates[count:]))
+    while len(updates) - count > MAX_UPDATES or size > MAX_WEIGHT:
+        size -= lead_events.weight(updates[count])
+        count += 1
+    return count
 
 
 # --- attribution ---------------------------------------------------------------------------------------
