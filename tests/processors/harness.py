@@ -90,9 +90,16 @@ class Run:
         self.now = 0
         self.revision = 0
 
-    def commit(self, records: Iterable[tuple[str, dict[str, Any] | bytes, int]], now: int = 0) -> None:
-        """Takes one commit's records; then fires what is due."""
+    def commit(
+        self,
+        records: Iterable[tuple[str, dict[str, Any] | bytes, int]],
+        now: int = 0,
+        told: Iterable[tuple[bytes, Any]] = (),
+    ) -> None:
+        """Takes one commit's records, and what other processors tell (key, event); then fires what is due."""
         by_key: dict[bytes, list[Any]] = {}
+        for key, event in told:
+            by_key.setdefault(key, []).append(event)
         for topic, record, ts in records:
             self.now = max(self.now, ts)
             value = record if isinstance(record, bytes) else json.dumps(record).encode()
