@@ -38,8 +38,8 @@ _DAY_S = 86_400
               "there to close.")  # fmt: skip
 @click.option("--backfill", is_flag=True, help="The past, as fast as possible, with its own timestamps "
               "(topics with CreateTime).")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write clicks.jsonl and "
-              "conversions.jsonl into this directory, for `stream-app replay`.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write a file per input "
+              "topic, as clicks.jsonl, into this directory, for `stream-app replay`.")  # fmt: skip
 @click.option("--from", "begin", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
               help="First moment (UTC) of a backfill or of files; without it they end about now.")  # fmt: skip
 @click.option("--days", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True,
@@ -58,10 +58,12 @@ def simulate(
     days: float,
     events: int | None,
 ) -> None:
-    """Visits, campaigns, conversions, refunds, bots and mishaps of an imaginary shop, from a seed.
+    """Visits, campaigns and their costs, conversions, refunds, leads in a CRM, bots and mishaps of an imaginary shop,
+    from a seed.
 
     Without --backfill or --out it sends to the topics of the settings in real time, until Ctrl-C.
     """
+    from stream_app.simulator.business import Business, live_business
     from stream_app.simulator.faults import Faults
     from stream_app.simulator.traffic import Traffic, TrafficConfig
 
@@ -80,7 +82,7 @@ def simulate(
             start_ms=now_ms, rate=rate or _LIVE_RATE, history_ms=int(history_minutes * 60_000), faults=parsed
         )
     traffic = Traffic(seed if seed is not None else 1 if past else now_ms // 1000 % 1_000_000, traffic_config)
-    records: Iterable[Record] = traffic
+    records: Iterable[Record] = Business(traffic, traffic.seed) if past else live_business(traffic)
     if past:
         end_ms = traffic_config.start_ms + int(days * _DAY_S * 1000)
         records = takewhile(lambda record: record.ts < end_ms, records)

@@ -21,10 +21,10 @@ from stream_app.hosts.stores import RocksStores
 from stream_app.metrics import WorkerStats
 from stream_app.settings import Settings
 from stream_app.simulator.records import Record
-from stream_app.topics import ATTRIBUTED_CONVERSIONS, ATTRIBUTED_SESSIONS, DEAD_LETTERS, Catalogue
+from stream_app.topics import DEAD_LETTERS, LIVE, OUTPUTS, Catalogue
 from stream_app.web import Readiness, WebServer, create_web
 
-_OUTPUTS = (ATTRIBUTED_SESSIONS, ATTRIBUTED_CONVERSIONS, DEAD_LETTERS)
+_OUTPUTS = (*(topic for topic in OUTPUTS if topic in LIVE), DEAD_LETTERS)
 
 
 class LocalDemo:

@@ -31,6 +31,7 @@ from stream_app.devtools.ports import free_ports, is_free
 from stream_app.devtools.scrape import Reading
 from stream_app.metrics import Exporter
 from stream_app.settings import Settings, load
+from stream_app.simulator.business import live_business
 from stream_app.simulator.faults import Faults
 from stream_app.simulator.records import Record
 from stream_app.simulator.traffic import Traffic, TrafficConfig
@@ -206,7 +207,7 @@ async def _live(plan: Plan, settings: Settings) -> AsyncIterator[Record]:
         faults=Faults.parse(plan.faults),
     )
     traffic = Traffic(plan.seed if plan.seed is not None else start_ms // 1000 % 1_000_000, config)
-    for number, record in enumerate(traffic):
+    for number, record in enumerate(live_business(traffic)):
         ahead_ms = record.ts - time.time_ns() // 1_000_000
         if ahead_ms > 0:
             await asyncio.sleep(ahead_ms / 1000)

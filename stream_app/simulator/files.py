@@ -17,7 +17,7 @@ def line_of(record: Record) -> bytes:
 
 
 def write(records: Iterable[Record], directory: Path) -> dict[str, int]:
-    """Writes `clicks.jsonl` and `conversions.jsonl` and gives the number of lines by topic."""
+    """Writes a file per topic, as `clicks.jsonl`, and gives the number of lines by topic."""
     directory.mkdir(parents=True, exist_ok=True)
     counts = dict.fromkeys(TOPICS, 0)
     with ExitStack() as stack:

@@ -6,12 +6,12 @@ from typing import Literal
 
 import msgspec
 
-Topic = Literal["clicks", "conversions"]
-TOPICS: tuple[Topic, ...] = ("clicks", "conversions")
+Topic = Literal["clicks", "conversions", "lead-updates", "costs"]
+TOPICS: tuple[Topic, ...] = ("clicks", "conversions", "lead-updates", "costs")
 
 
 class Record(msgspec.Struct, gc=False):
-    """A record as a tracker sends it.
+    """A record as a tracker, a CRM or an ad system sends it.
 
     `ts` is when it reaches the broker (epoch ms, never decreasing from record to record), `occurred_at` when it
     happened. `place` is the 31-bit hash whose remainder by the partition count is the partition: that of the key,
