@@ -118,17 +118,23 @@ def test_everything_that_is_written_follows_the_schemas(tmp_path: Path) -> None:
     assert made.exit_code == 0, made.stderr
     done = run(
         "replay", "--clicks", str(traffic / "clicks.jsonl"), "--conversions", str(traffic / "conversions.jsonl"),
+        "--lead-updates", str(traffic / "lead-updates.jsonl"), "--costs", str(traffic / "costs.jsonl"),
         "--out", str(out), "--all-revisions", "--shuffle", "3",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     seen: Counter[str] = Counter()
-    for topic in ("attributed-sessions", "attributed-conversions"):
+    for topic in ("lead-updates", "costs"):
+        check = validator(topic)
+        for line in (traffic / f"{topic}.jsonl").read_text(encoding="utf-8").splitlines():
+            check.validate(json.loads(line))
+    for topic in ("attributed-sessions", "attributed-conversions", "leads"):
         check = validator(topic)
         for line in (out / f"{topic}.jsonl").read_text(encoding="utf-8").splitlines():
             check.validate(json.loads(line))
             seen[topic] += 1
     assert seen["attributed-sessions"] > 300
     assert seen["attributed-conversions"] > 20
+    assert seen["leads"] > 50
 
 
 def test_the_asyncapi_document_names_every_topic_with_its_schema_and_direction() -> None:
