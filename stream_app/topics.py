@@ -53,6 +53,7 @@ LIVE = frozenset(
         ATTRIBUTED_SESSIONS,
         ATTRIBUTED_CONVERSIONS,
         LEADS,
+        LEAD_COUNTERS,
         DEAD_LETTERS,
         CHANGELOG,
         REPARTITION,

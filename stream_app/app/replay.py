@@ -225,10 +225,13 @@ class Sink:
         self._records: dict[str, dict[str, list[bytes]]] = {topic: {} for topic in OUTPUTS if topic in LIVE}
         self._dead: list[bytes] = []
 
-    def put(self, topic: str, value: bytes) -> None:
-        """An output record."""
-        name = _decode_id(value).id
+    def put(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        """An output record; a tombstone ends what has its key for an id."""
         by_id = self._records.setdefault(topic, {})
+        if value is None:
+            by_id.pop((key or b"").decode("utf-8", "surrogatepass"), None)
+            return
+        name = _decode_id(value).id
         if self._all:
             by_id.setdefault(name, []).append(value)
         else:
@@ -284,8 +287,8 @@ def _drain(host: LocalHost, sink: Sink, topics: Mapping[str, str]) -> None:
         for record in records:
             if logical == DEAD_LETTERS:
                 sink.dead(dict(record.headers), record.value or b"")
-            elif record.value is not None:
-                sink.put(logical, record.value)
+            else:
+                sink.put(logical, record.key, record.value)
         partition.delete_before(end)
     for topic in host.topology.input_topics:
         partition = host.log.topic(topic)[0]

@@ -11,11 +11,18 @@ import msgspec
 from stream_app import reference
 from stream_app.domain.bots import BotDetector
 from stream_app.domain.costs import CostRules
+from stream_app.domain.counters.facts import Facts
+from stream_app.domain.counters.rules import CountedGoal, CounterRules, Plan
+from stream_app.domain.counters.windows import Windows
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources import SourceResolver, SourceRules
+from stream_app.domain.times import MINUTE_MS
 from stream_app.engine.processor import AnyProcessor
 from stream_app.engine.topology import Topology
 from stream_app.processors.costs import CostsProcessor
+from stream_app.processors.counters.combining import OVERFLOW, Combiner, combine_overflow
+from stream_app.processors.counters.contributing import DELTA, JourneyCounter, LeadCounter, SpendCounter
+from stream_app.processors.counters.processor import CountersProcessor
 from stream_app.processors.journeys import JourneysProcessor
 from stream_app.processors.lead_facts import LeadTeller
 from stream_app.processors.leads import LeadsProcessor
@@ -27,17 +34,22 @@ from stream_app.topics import CHANGELOG, DEAD_LETTERS, LOGICAL, REPARTITION, Cat
 def build_topology(settings: Settings, *, partitions: int | None = None) -> Topology:
     """Every processor of this release over its topics. `partitions` overrides the setting (replay uses one)."""
     catalogue = Catalogue.of(settings)
+    count = partitions or settings.kafka.partitions
+    processors = [
+        cast("AnyProcessor", journeys(settings)),
+        cast("AnyProcessor", leads(settings)),
+        cast("AnyProcessor", costs(settings)),
+    ]
+    if settings.counters.enabled:
+        processors.append(cast("AnyProcessor", counters(settings, partitions=count)))
     return Topology(
-        processors=[
-            cast("AnyProcessor", journeys(settings)),
-            cast("AnyProcessor", leads(settings)),
-            cast("AnyProcessor", costs(settings)),
-        ],
+        processors=processors,
         topics={logical: catalogue.name(logical) for logical in LOGICAL},
         repartition=catalogue.name(REPARTITION),
         changelog=catalogue.name(CHANGELOG),
         dead_letters=catalogue.name(DEAD_LETTERS),
-        partitions=partitions or settings.kafka.partitions,
+        partitions=count,
+        combiners={DELTA: Combiner(settings.counters.dimensions), OVERFLOW: combine_overflow},
     )
 
 
@@ -51,6 +63,45 @@ def journeys(settings: Settings) -> JourneysProcessor:
         BotDetector(tables.ai_crawlers),
         rules_version=rules_version(rules, sources, tables),
         tellers=[LeadTeller()],
+        counter=journey_counter(settings),
+    )
+
+
+def journey_counter(settings: Settings) -> JourneyCounter | None:
+    """What counts journeys; None: counters are off."""
+    if not settings.counters.enabled:
+        return None
+    rules = counter_rules(settings)
+    return JourneyCounter(Facts(rules), Windows(rules.timezone), settings.sessions.grace_minutes * MINUTE_MS)
+
+
+def counters(settings: Settings, *, partitions: int) -> CountersProcessor:
+    """The counters processor under these settings."""
+    rules = counter_rules(settings)
+    return CountersProcessor(rules, Windows(rules.timezone), rules_version=rules_version(rules), partitions=partitions)
+
+
+def counter_rules(settings: Settings) -> CounterRules:
+    """What the settings say about counters. Leads, purchases and sign-ups are counted, purchases are paid, unless a
+    goal says otherwise (semantics 39)."""
+    return CounterRules(
+        goals=tuple(
+            CountedGoal(
+                goal.name,
+                goal.kind,
+                counted=goal.counted if goal.counted is not None else goal.kind in {"lead", "purchase", "signup"},
+                paid=goal.paid if goal.paid is not None else goal.kind == "purchase",
+            )
+            for goal in settings.goals
+        ),
+        base_currency=settings.costs.base_currency or settings.site.currency,
+        rates=settings.costs.rates,
+        timezone=settings.site.timezone,
+        dimensions=settings.counters.dimensions,
+        values=settings.counters.values,
+        plans=tuple(
+            Plan(plan.month, plan.campaign, plan.source, plan.medium, plan.figures) for plan in settings.counters.plans
+        ),
     )
 
 
@@ -63,6 +114,7 @@ def leads(settings: Settings) -> LeadsProcessor:
         currency=rules.currency,
         grace_ms=rules.sessions.grace_ms,
         rules_version=rules_version(rules, sources, tables),
+        counter=LeadCounter(Facts(counter_rules(settings))) if settings.counters.enabled else None,
     )
 
 
@@ -70,7 +122,11 @@ def costs(settings: Settings) -> CostsProcessor:
     """The costs processor under these settings."""
     section = settings.costs
     rules = CostRules(section.base_currency or settings.site.currency, section.rates, section.multipliers)
-    return CostsProcessor(rules, SourceResolver(source_rules(settings), reference.load()))
+    counter = None
+    if settings.counters.enabled:
+        counted = counter_rules(settings)
+        counter = SpendCounter(Facts(counted), Windows(counted.timezone))
+    return CostsProcessor(rules, SourceResolver(source_rules(settings), reference.load()), counter)
 
 
 def rules_version(*rules: object) -> str:

@@ -60,8 +60,9 @@ class Context(Protocol[E]):  # type: ignore[misc]  # E is only ever consumed
     """Strictly grows from commit to commit of one task: the revision of every output written in it."""
     rows: Rows
 
-    def emit(self, topic: str, key: bytes, value: bytes) -> None:
-        """An output record. `topic` is the logical name (`attributed-sessions`); at most one per id and commit."""
+    def emit(self, topic: str, key: bytes, value: bytes | None) -> None:
+        """An output record. `topic` is the logical name (`attributed-sessions`); at most one per id and commit. None is
+        a tombstone, for compacted topics."""
 
     def forward(self, kind: str, key: bytes, value: bytes) -> None:
         """A record for another key, through the internal repartition topic."""

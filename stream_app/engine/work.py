@@ -124,7 +124,7 @@ class Batch:
         """(index of the first event, source, topic): where events from there on came from; source "" if re-keyed."""
 
     # -- what processors call -------------------------------------------------------------------------
-    def emit(self, topic: str, key: bytes, value: bytes) -> None:
+    def emit(self, topic: str, key: bytes, value: bytes | None) -> None:
         found = self._outputs.get(topic)
         if found is None:
             found = self._outputs[topic] = []

@@ -598,6 +598,68 @@ class Costs(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     yield f'{name}."{key}"', f"= {value} is wrong; allowed: a number above 0"
 
 
+class Plan(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Planned figures of one month: counters say how far they are met."""
+
+    month: Annotated[str, _key("The month.", pattern=r"^\d{4}-(0[1-9]|1[0-2])$", allowed="YYYY-MM")]
+    campaign: Annotated[str, _key("Campaign, in any letter case; empty: everything.", max_length=2048)] = ""
+    source: Annotated[str, _key("Its source; empty: any.", max_length=2048)] = ""
+    medium: Annotated[str, _key("Its medium; empty: any.", max_length=2048)] = ""
+    figures: Annotated[
+        dict[str, Money],
+        _key("What is planned, by the name of a count or sum: `leads`, `conversions`, `revenue`, `cost` …"),
+    ]
+
+    def problems(self) -> Found:
+        """Figures that no counter has, and amounts below nothing."""
+        from stream_app.domain.counters.rules import PLANNED
+
+        for name, amount in self.figures.items():
+            if name not in PLANNED:
+                yield f"figures.{name}", f"is no figure; allowed: {', '.join(PLANNED)}"
+            elif not (amount.is_finite() and amount >= 0):
+                yield f"figures.{name}", f"= {amount} is wrong; allowed: an amount of 0 or more"
+        if not self.campaign and (self.source or self.medium):
+            yield "campaign", "is missing; allowed: source and medium belong to a campaign"
+
+
+class Counters(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Live counters: the topic lead-counters."""
+
+    enabled: Annotated[bool, _key("Whether there are any. Counting takes a part of a worker's time.")] = True
+    dimensions: Annotated[
+        tuple[
+            Annotated[
+                str,
+                _key(
+                    "",
+                    pattern=r"^(term|content|landing|owner|refusal_reason|segment\.[A-Za-z0-9_.-]{1,64})$",
+                    allowed="term, content, landing, owner, refusal_reason or segment.NAME",
+                ),
+            ],
+            ...,
+        ],
+        _key(
+            "Further dimensions to count by, besides all, channel, source_medium, campaign, platform and goal: `term`, "
+            "`content`, `landing`, `owner`, `refusal_reason`, and `segment.NAME` for a field of conversions' `segment`."
+        ),
+    ] = ()
+    values: Annotated[
+        int,
+        _key(
+            "Values of one dimension in one window, over all partitions; what comes on top is counted under `(other)`.",
+            ge=1,
+            le=10_000_000,
+        ),
+    ] = 10_000
+    plans: Annotated[tuple[Plan, ...], _key("Planned figures by month and campaign.")] = ()
+
+    def problems(self) -> Found:
+        """A dimension named twice."""
+        for name in sorted({name for name in self.dimensions if self.dimensions.count(name) > 1}):
+            yield "dimensions", f'has "{name}" twice'
+
+
 class ReferredReward(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the referred person gets."""
 
@@ -669,6 +731,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[str, OfflineSource], _key("Sources of letters by the address that was written to.")
     ] = field(default_factory=dict)
     costs: Costs = field(default_factory=Costs)
+    counters: Counters = field(default_factory=Counters)
     programs: Annotated[tuple[Program, ...], _key("Referral programmes.")] = ()
 
     def problems(self) -> Found:

@@ -1,0 +1,245 @@
+"""The memory by which a client is counted once per window and key (semantics 38, 41).
+
+For each attribution that a client had it keeps how many of its records stand behind each stage of the funnel: in total,
+and for each day that can still change. A key is reached by a client as long as any of its attributions with that key
+has a record: +1 at the first, −1 when a revision removes the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from stream_app.domain.counters.figures import (
+    ACQUISITION,
+    ACTIVATION,
+    ANSWERS,
+    CLIENTS,
+    DETRACTORS,
+    PROMOTERS,
+    REFERRAL,
+    RETENTION,
+    REVENUE_CLIENTS,
+)
+from stream_app.domain.counters.lines import (
+    ALL,
+    CAMPAIGN,
+    CHANNEL,
+    PLATFORM,
+    SOURCE_MEDIUM,
+    Gathered,
+    Line,
+    Where,
+    gather_line,
+)
+from stream_app.domain.counters.windows import DAYS, FOREVER
+from stream_app.domain.times import DAY_MS, MINUTE_MS
+
+STAGES: Final = (CLIENTS, ACQUISITION, RETENTION, ACTIVATION, REFERRAL, REVENUE_CLIENTS)
+"""Counts of distinct clients, by stage."""
+VISITED, ACQUIRED, RETURNED, ACTIVATED, REFERRED, PAID = (1 << bit for bit in range(len(STAGES)))
+"""Bits of the stages."""
+_OF_SALES = (3, 4, 5)
+
+MAX_ATTRIBUTIONS = 100
+"""Per client; further ones do not count its clients (semantics 38)."""
+MAX_DAYS = 64
+"""Days per attribution on which something was bought: an order may be lost to another client much later."""
+MAX_ANSWERS = 32
+"""Latest answers of a client to NPS surveys."""
+SETTLED_MS = 2 * DAY_MS
+"""A day's visits cannot change any more when it began this long before what is settled: days last 25 hours at most."""
+
+_PARTS: Final = (CHANNEL, SOURCE_MEDIUM, CAMPAIGN, PLATFORM)
+_WIDTH = 4
+_EVERYWHERE = ALL | CHANNEL | SOURCE_MEDIUM | CAMPAIGN | PLATFORM
+
+
+class Reached(msgspec.Struct, gc=False, array_like=True):
+    """What a client did under one attribution."""
+
+    key: bytes
+    """Four bytes for each of channel, source and medium, campaign, platform."""
+    total: list[int]
+    """Records by stage."""
+    days: dict[int, list[int]]
+    """By the minute at which the day begins."""
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False, array_like=True, order=True):
+    """An answer to a survey. Compares by time, then event id."""
+
+    at: int
+    id: str
+    score: int
+    key: bytes
+    day: int
+
+
+class Memory(msgspec.Struct, gc=False, array_like=True):
+    """What counters remember of one client."""
+
+    reached: list[Reached] = []
+    answers: tuple[Answer, ...] = ()
+    revision: int = 0
+    """The commit in which it was last changed."""
+    settled: int = 0
+    """What was settled then, in minutes: later commits bring nothing from before."""
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Memory).decode
+_keys: dict[Where, bytes] = {}
+_MAX_KEYS = 50_000
+
+
+def encode(memory: Memory) -> bytes:
+    """The bytes to keep with the client."""
+    return _encode(memory)
+
+
+def decode(kept: bytes) -> Memory:
+    """What `encode` has made; an empty memory from no bytes."""
+    return _decode(kept) if kept else Memory()
+
+
+def touch(gathered: Gathered, memory: Memory, where: Where, minute: int, day: int, stages: int, sign: int) -> None:
+    """A record (sign 1) or its end (−1) under an attribution on a day: counts its client where that is new."""
+    key = _key(where)
+    entry = next((entry for entry in memory.reached if entry.key == key), None)
+    if entry is None:
+        if sign < 0 or len(memory.reached) >= MAX_ATTRIBUTIONS:
+            return
+        entry = Reached(key, [0] * len(STAGES), {})
+        memory.reached.append(entry)
+    on_day = entry.days.get(day)
+    if on_day is None and sign > 0:
+        on_day = entry.days[day] = [0] * len(STAGES)
+    for stage, count in enumerate(STAGES):
+        if not stages >> stage & 1:
+            continue
+        _step(gathered, memory, entry, entry.total, stage, count, where, minute, sign, None)
+        if on_day is not None:
+            _step(gathered, memory, entry, on_day, stage, count, where, minute, sign, day)
+    if on_day is not None and not any(on_day):
+        del entry.days[day]
+    if not any(entry.total):
+        memory.reached.remove(entry)
+
+
+def answered(
+    gathered: Gathered, memory: Memory, where: Where, answer: tuple[int, str, int], day: int, sign: int
+) -> None:
+    """An answer to a survey, or its end: the latest score of a client counts in each window and key (semantics 41)."""
+    at, event_id, score = answer
+    mine = Answer(at, event_id, score, _key(where), day)
+    before = memory.answers
+    if sign > 0:
+        after = tuple(sorted((*before, mine)))[-MAX_ANSWERS:]
+    else:
+        after = tuple(other for other in before if other != mine)
+    memory.answers = after
+    minute = at // MINUTE_MS
+    for window, of_day in ((FOREVER, None), (DAYS, day)):
+        for dimension in (ALL, *_PARTS):
+            was, now = (_latest(answers, dimension, mine.key, of_day) for answers in (before, after))
+            if was == now:
+                continue
+            for latest, change in ((was, -1), (now, 1)):
+                if latest is not None:
+                    line = Line(minute, _classified(latest), (), where, dimension, window)
+                    gather_line(gathered, line, change)
+
+
+def prune(memory: Memory, revision: int, settled_ms: int) -> None:
+    """Forgets the days that cannot change any more, once a commit. What the commit before had settled decides: the
+    events of this one may be days older than its own stream time."""
+    if memory.revision == revision:
+        return
+    oldest = memory.settled - SETTLED_MS // MINUTE_MS
+    for entry in memory.reached:
+        days = entry.days
+        old = [day for day, records in days.items() if day < oldest and not any(records[stage] for stage in _OF_SALES)]
+        for day in old:
+            del days[day]
+        if len(days) > MAX_DAYS:
+            for day in sorted(days)[: len(days) - MAX_DAYS]:
+                del days[day]
+    memory.revision = revision
+    memory.settled = settled_ms // MINUTE_MS
+
+
+def _step(
+    gathered: Gathered,
+    memory: Memory,
+    entry: Reached,
+    records: list[int],
+    stage: int,
+    count: int,
+    where: Where,
+    minute: int,
+    sign: int,
+    day: int | None,
+) -> None:
+    """One record more or less; tells the keys that it brings from none to one, or back."""
+    if sign < 0 and not records[stage]:
+        return  # it came when there was no place for it, and was not counted
+    records[stage] += sign
+    if records[stage] != (1 if sign > 0 else 0):
+        return
+    dimensions = _EVERYWHERE
+    for other in memory.reached:
+        if other is entry:
+            continue
+        theirs = other.total if day is None else other.days.get(day)
+        if theirs is None or not theirs[stage]:
+            continue
+        dimensions &= ~ALL
+        for place, dimension in enumerate(_PARTS):
+            if dimensions & dimension and _part(other.key, place) == _part(entry.key, place):
+                dimensions &= ~dimension
+    if dimensions:
+        windows = FOREVER if day is None else DAYS
+        gather_line(gathered, Line(minute, ((count, 1),), (), where, dimensions, windows), sign)
+
+
+def _latest(answers: Iterable[Answer], dimension: int, key: bytes, day: int | None) -> int | None:
+    """The latest score under a key, in total or of a day."""
+    score = None
+    for answer in answers:
+        if day is not None and answer.day != day:
+            continue
+        if dimension != ALL:
+            place = _PARTS.index(dimension)
+            if _part(answer.key, place) != _part(key, place):
+                continue
+        score = answer.score
+    return score
+
+
+def _classified(score: int) -> tuple[tuple[int, int], ...]:
+    if score >= 9:
+        return ((ANSWERS, 1), (PROMOTERS, 1))
+    return ((ANSWERS, 1), (DETRACTORS, 1)) if score <= 6 else ((ANSWERS, 1),)
+
+
+def _part(key: bytes, place: int) -> bytes:
+    return key[place * _WIDTH : (place + 1) * _WIDTH]
+
+
+def _key(where: Where) -> bytes:
+    found = _keys.get(where)
+    if found is None:
+        if len(_keys) >= _MAX_KEYS:
+            _keys.clear()
+        parts = (
+            where.channel,
+            f"{where.source}\x1f{where.medium}",
+            f"{where.source}\x1f{where.medium}\x1f{where.campaign.casefold()}",
+            where.platform,
+        )
+        found = _keys[where] = b"".join(blake2b(part.encode(), digest_size=_WIDTH).digest() for part in parts)
+    return found

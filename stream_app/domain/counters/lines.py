@@ -1,0 +1,135 @@
+"""What one record contributes to counters, and what changes when the record does.
+
+A contribution is kept, encoded, beside the record for as long as that can change. What goes to counters is always
+new − counted, never new − recomputed (semantics 13).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import msgspec
+
+from stream_app.domain import money
+from stream_app.domain.counters.figures import Amounts, Counts
+from stream_app.domain.counters.windows import ALL_WINDOWS
+from stream_app.domain.sources.model import Source
+
+ALL, CHANNEL, SOURCE_MEDIUM, CAMPAIGN, PLATFORM, GOAL, OPTIONAL = (1 << bit for bit in range(7))
+ATTRIBUTED = CHANNEL | SOURCE_MEDIUM | CAMPAIGN | PLATFORM
+VISIT = ALL | ATTRIBUTED | OPTIONAL
+"""Where a session counts."""
+DEAL = VISIT | GOAL
+"""Where a conversion or lead counts."""
+
+
+class Where(NamedTuple):
+    """An attribution, as far as counters know it."""
+
+    source: str
+    medium: str
+    campaign: str
+    channel: str
+    platform: str
+    term: str = ""
+    content: str = ""
+
+
+def where_of(source: Source) -> Where:
+    """The attribution to a source."""
+    return Where(
+        source.source,
+        source.medium,
+        source.campaign,
+        source.channel,
+        source.source_platform,
+        source.term,
+        source.content,
+    )
+
+
+class Line(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """So much, in these windows around this minute, under the keys that follow from the attribution and the goal."""
+
+    minute: int
+    """Since 1970: event time of what is counted."""
+    counts: Counts
+    amounts: Amounts = ()
+    where: Where | None = None
+    """None: it has no attribution and counts in `all` alone."""
+    dimensions: int = VISIT
+    windows: int = ALL_WINDOWS
+    currency: str = ""
+    """Of the amounts; empty: the base currency, in whose record the counts stand."""
+    goal: str = ""
+    extras: tuple[tuple[str, str], ...] = ()
+    """(optional dimension, value): landing, owner, refusal reason, segments."""
+
+
+Lines = tuple[Line, ...]
+
+
+class Contribution(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """All that one record contributes."""
+
+    lines: Lines
+    stages: int = 0
+    """Bits of the funnel's stages (`clients.STAGES`) that its client reaches by it, under the first line's attribution
+    and on its day."""
+    answer: tuple[int, str, int] | None = None
+    """(time in ms, event id, score) of an NPS survey."""
+
+
+NOTHING = Contribution(())
+
+Gathered = dict[Any, Any]
+"""By cell (where and when): (counts, amounts), both by number. `Context.gather("counter-delta")`."""
+
+_encode = msgspec.msgpack.Encoder(decimal_format="string").encode
+_decode = msgspec.msgpack.Decoder(Contribution).decode
+
+
+def encode(contribution: Contribution) -> bytes:
+    """The bytes to keep; none for a contribution of nothing."""
+    if not contribution.lines and not contribution.stages and contribution.answer is None:
+        return b""
+    return _encode(contribution)
+
+
+def decode(kept: bytes) -> Contribution:
+    """What `encode` has made."""
+    return _decode(kept) if kept else NOTHING
+
+
+def gather(gathered: Gathered, old: Lines, new: Lines) -> None:
+    """Adds new − old to what a commit gathers."""
+    for line in new:
+        if line not in old:
+            gather_line(gathered, line, 1)
+    for line in old:
+        if line not in new:
+            gather_line(gathered, line, -1)
+
+
+def gather_line(gathered: Gathered, line: Line, sign: int) -> None:
+    """Adds one line, or takes it away."""
+    cell = (
+        line.minute,
+        line.where,
+        line.dimensions,
+        line.windows,
+        line.currency,
+        line.goal,
+        line.extras,
+    )
+    found: tuple[dict[int, int], dict[int, Decimal]] | None = gathered.get(cell)
+    if found is None:
+        found = gathered[cell] = ({}, {})
+    counts, amounts = found
+    for index, n in line.counts:
+        counts[index] = counts.get(index, 0) + sign * n
+    for index, amount in line.amounts:
+        before = amounts.get(index)
+        signed = amount if sign > 0 else -amount
+        amounts[index] = signed if before is None else money.add(before, signed)

@@ -1,0 +1,407 @@
+"""Adds deltas up to the windows of each counter key, and publishes what changed.
+
+A key's state is a head with its total, and one row per window: a commit reads and writes the windows that it touches,
+however many there are. Which windows live is told by rows of their own, one for each block of time, so that expiry
+finds them without a scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from stream_app.domain.counters.dimensions import GOALS, OTHER, key_of, other_of
+from stream_app.domain.counters.figures import Figures
+from stream_app.domain.counters.plans import Plans
+from stream_app.domain.counters.records import COUNTERS, Renderer, counter_id, keys_json, with_all
+from stream_app.domain.counters.rules import CounterRules
+from stream_app.domain.counters.windows import LIFE, NAMES, TOTAL, Windows, expires_at, is_expired
+from stream_app.engine.processor import Context, Decoder, Rejected, Rows
+from stream_app.processors.counters.combining import OVERFLOW, Delta, add_to
+from stream_app.processors.counters.contributing import DELTA
+
+MAX_GOALS = 100
+"""Goals of one window; further ones count under `(other)`. Their records are written whenever the sessions of `all`
+change, so there must be few."""
+MAX_AT_HAND = 12
+"""Decoded windows that a cached key keeps."""
+
+BLOCK = (60, 1_440, 8 * 1_440)
+"""Minutes of a block by kind of window: an hour of minutes, a day of hours, eight days."""
+_KIND = 30
+_BLOCKS = 3 << _KIND
+_BLOCK_KIND = 27
+_ADMISSION = b"\x00"
+"""Begins the keys of the rows that say how many keys of a dimension a window has taken; no counter's key does."""
+
+ByCurrency = dict[str, Figures]
+_Touched = dict[tuple[str, str], tuple[dict[int, int], dict[int, Decimal]]]
+"""By (currency, goal)."""
+
+
+class Window(msgspec.Struct, gc=False, array_like=True):
+    """One window of one key."""
+
+    figures: ByCurrency = {}
+    goals: dict[str, ByCurrency] = {}
+    """Of `all` only."""
+
+
+class Head(msgspec.Struct, gc=False, array_like=True):
+    """What is saved of a key besides its windows."""
+
+    dimension: str
+    keys: tuple[str, ...]
+    """As first seen."""
+    total: Window | None = None
+    blocks: list[int] = []
+    """First and last live block of minutes, hours, days; −1: none."""
+
+
+class Counter(msgspec.Struct, gc=False):
+    """A key in memory."""
+
+    head: Head
+    keys: str
+    """Encoded for records."""
+    at_hand: dict[int, Window]
+    """Decoded windows by row number."""
+
+
+def row_of(kind: int, start: int) -> int:
+    """Number of a window's row."""
+    return kind << _KIND | start
+
+
+def block_row(kind: int, block: int) -> int:
+    """Number of the row that lists a block's windows."""
+    return _BLOCKS | kind << _BLOCK_KIND | block
+
+
+_encode = msgspec.msgpack.Encoder(decimal_format="string").encode
+_decode_delta = msgspec.msgpack.Decoder(Delta).decode
+_decode_head = msgspec.msgpack.Decoder(Head).decode
+decode_window = msgspec.msgpack.Decoder(Window).decode
+_decode_starts = msgspec.msgpack.Decoder(list[int]).decode
+
+
+class CountersProcessor:
+    """Sums what is counted under each key, in windows."""
+
+    name = "counters"
+    tag = b"c"
+    inputs: Sequence[str] = ()
+    kinds: Sequence[str] = (DELTA, OVERFLOW)
+    state_version = 1
+
+    def __init__(self, rules: CounterRules, windows: Windows, *, rules_version: str, partitions: int) -> None:
+        self._base = rules.base_currency
+        self._windows = windows
+        self._renderer = Renderer(rules.base_currency, rules_version)
+        self._plans = Plans(rules.plans, windows, rules.base_currency)
+        self._share = -(-rules.values // partitions)
+        """Keys per dimension and window that one task takes."""
+        self._decoders: dict[str, Decoder[Delta]] = {DELTA: _decode, OVERFLOW: _decode}
+
+    def decoder(self, source: str) -> Decoder[Delta]:
+        """The decoder of deltas and of what overflowed."""
+        return self._decoders[source]
+
+    def key_of(self, event: Delta) -> bytes:
+        """The key of a delta whose record had none."""
+        return key_of(event.dimension, event.keys)
+
+    # --- fold ----------------------------------------------------------------------------------------
+
+    def fold(self, key: bytes, state: Counter | None, events: list[Delta], context: Context[Delta]) -> Counter | None:
+        """Adds one commit's deltas of a key."""
+        first = events[0]
+        counter = state if state is not None else _new(first.dimension, first.keys)
+        head = counter.head
+        unbounded = head.dimension == "all" or (bool(head.keys) and head.keys[-1] == OTHER)
+        refused: dict[tuple[int, int], _Touched] = {}
+        for (kind, start), touched in self._touched(events, context).items():
+            window = self._find(key, counter, kind, start, context)
+            if window is None:
+                if not unbounded and not self._admit(head.dimension, kind, start, context.rows):
+                    refused[kind, start] = touched
+                    continue
+                window = self._open(key, counter, kind, start, context)
+            changed = self._add(window, touched)
+            if kind == TOTAL:
+                head.total = window
+            else:
+                context.rows.put(key, row_of(kind, start), _encode(window))
+            self._publish(key, counter, kind, start, window, changed, context)
+        if refused:
+            self._overflow(head.dimension, refused, context)
+        return counter if head.total is not None or any(block >= 0 for block in head.blocks) else None
+
+    def _touched(self, events: list[Delta], context: Context[Delta]) -> dict[tuple[int, int], _Touched]:
+        """The changes by window; those of expired windows are dropped."""
+        now, hour_and_day = context.now, self._windows.hour_and_day
+        found: dict[tuple[int, int], _Touched] = {}
+        dropped = 0
+        for delta in events:
+            for change in delta.changes:
+                minute, windows = change.minute, change.windows
+                starts = minute, *hour_and_day(minute), 0
+                slot = change.currency or self._base, change.goal
+                for kind in range(4):
+                    if not windows >> kind & 1:
+                        continue
+                    start = starts[kind]
+                    if is_expired(kind, start, now):
+                        dropped += 1
+                        continue
+                    touched = found.get((kind, start))
+                    if touched is None:
+                        touched = found[kind, start] = {}
+                    add_to(touched, slot, change.counts, change.amounts)
+        if dropped:
+            context.count("counter_deltas_expired", n=dropped)
+        return found
+
+    @staticmethod
+    def _add(window: Window, touched: _Touched) -> set[tuple[str, str]]:
+        """Adds to a window's figures; the (currency, goal) whose figures are others now."""
+        changed = set()
+        for (currency, goal), (counts, amounts) in touched.items():
+            if not any(counts.values()) and not any(amounts.values()):
+                continue
+            by_currency = window.figures
+            if goal:
+                if goal not in window.goals and len(window.goals) >= MAX_GOALS:
+                    goal = OTHER
+                by_currency = window.goals.setdefault(goal, {})
+            figures = by_currency.get(currency)
+            if figures is None:
+                figures = by_currency[currency] = Figures([], {})
+            figures.add(counts.items(), amounts.items())
+            changed.add((currency, goal))
+        return changed
+
+    def _overflow(self, dimension: str, refused: dict[tuple[int, int], _Touched], context: Context[Delta]) -> None:
+        """Sends what found no place to the owner of the dimension's `(other)`."""
+        gathered = context.gather(OVERFLOW)
+        changes = gathered.setdefault((dimension, other_of(dimension)), {})
+        for (kind, start), touched in refused.items():
+            for (currency, goal), (counts, amounts) in touched.items():
+                add_to(changes, (start, 1 << kind, currency, goal), counts, amounts)
+            context.count("counter_overflow", NAMES[kind])
+
+    # --- windows -------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _find(key: bytes, counter: Counter, kind: int, start: int, context: Context[Delta]) -> Window | None:
+        """A window that is there already."""
+        if kind == TOTAL:
+            return counter.head.total
+        number = row_of(kind, start)
+        window = counter.at_hand.get(number)
+        if window is None:
+            payload = context.rows.get(key, number)
+            if payload is None:
+                return None
+            window = decode_window(payload)
+            _keep(counter, number, window)
+        return window
+
+    @staticmethod
+    def _open(key: bytes, counter: Counter, kind: int, start: int, context: Context[Delta]) -> Window:
+        """A new window, entered in its block."""
+        window = Window({}, {})
+        if kind != TOTAL:
+            _keep(counter, row_of(kind, start), window)
+            block = start // BLOCK[kind]
+            row = block_row(kind, block)
+            payload = context.rows.get(key, row)
+            starts = _decode_starts(payload) if payload is not None else []
+            context.rows.put(key, row, _encode([*starts, start]))
+            blocks = counter.head.blocks
+            first, last = blocks[2 * kind], blocks[2 * kind + 1]
+            blocks[2 * kind] = block if first < 0 else min(first, block)
+            blocks[2 * kind + 1] = max(last, block)
+        context.count("counters_live", NAMES[kind])
+        return window
+
+    def _admit(self, dimension: str, kind: int, start: int, rows: Rows) -> bool:
+        """Takes a place among the keys of a dimension and window, if there is one; it is kept until the window expires
+        (semantics 20)."""
+        key, number = _ADMISSION + dimension.encode(), row_of(kind, start)
+        payload = rows.get(key, number)
+        taken = int.from_bytes(payload, "big") if payload is not None else 0
+        if taken >= self._share:
+            return False
+        rows.put(key, number, (taken + 1).to_bytes(4, "big"))
+        return True
+
+    # --- expiry --------------------------------------------------------------------------------------
+
+    def due(self, state: Counter) -> int:
+        """When the first block is over: tombstones come block by block. A window takes nothing from its own expiry."""
+        blocks = state.head.blocks
+        return min(
+            (
+                expires_at(kind, (blocks[2 * kind] + 1) * BLOCK[kind])
+                for kind in range(len(LIFE))
+                if blocks[2 * kind] >= 0
+            ),
+            default=0,
+        )
+
+    def wake(self, key: bytes, state: Counter, context: Context[Delta]) -> Counter | None:
+        """Ends expired windows."""
+        head = state.head
+        for kind in range(len(LIFE)):
+            first, last = head.blocks[2 * kind], head.blocks[2 * kind + 1]
+            while 0 <= first <= last and expires_at(kind, (first + 1) * BLOCK[kind]) <= context.now:
+                self._expire(key, state, kind, first, context)
+                first += 1
+            if first > last:
+                first = last = -1
+            head.blocks[2 * kind], head.blocks[2 * kind + 1] = first, last
+        return state if head.total is not None or any(block >= 0 for block in head.blocks) else None
+
+    def _expire(self, key: bytes, counter: Counter, kind: int, block: int, context: Context[Delta]) -> None:
+        rows, row = context.rows, block_row(kind, block)
+        payload = rows.get(key, row)
+        if payload is None:
+            return
+        rows.put(key, row, None)
+        for start in _decode_starts(payload):
+            number = row_of(kind, start)
+            window = self._find(key, counter, kind, start, context)
+            if window is not None:
+                for currency, goal, _ in _figures(window):
+                    context.emit(COUNTERS, *_ended(key, kind, start, currency, goal))
+            counter.at_hand.pop(number, None)
+            rows.put(key, number, None)
+            rows.put(_ADMISSION + counter.head.dimension.encode(), number, None)
+            context.count("counters_live", NAMES[kind], -1)
+
+    # --- publish -------------------------------------------------------------------------------------
+
+    def _publish(
+        self,
+        key: bytes,
+        counter: Counter,
+        kind: int,
+        start: int,
+        window: Window,
+        changed: set[tuple[str, str]],
+        context: Context[Delta],
+    ) -> None:
+        """Writes the records of a window whose figures changed. Counters by goal show the sessions and cost of `all`:
+        they are written with it."""
+        shown = set(changed)
+        if window.goals:
+            for currency, goal in changed:
+                if not goal:
+                    shown.update((currency, other) for other, figures in window.goals.items() if currency in figures)
+        for currency, goal in sorted(shown):
+            by_currency = window.goals[goal] if goal else window.figures
+            figures = by_currency[currency]
+            if not figures.settle():
+                if (currency, goal) in changed:
+                    context.emit(COUNTERS, *_ended(key, kind, start, currency, goal))
+                continue
+            record_id = counter_id(key, kind, start, currency, goal)
+            if goal:
+                body = self._renderer.record(
+                    record_id,
+                    context.revision,
+                    kind,
+                    start,
+                    GOALS,
+                    keys_json(GOALS, (goal,)),
+                    currency,
+                    with_all(figures, window.figures.get(currency)),
+                )
+            else:
+                plan = b"null"
+                if kind == TOTAL and currency == self._base:
+                    plan = self._plan(key, counter, context.rows)
+                body = self._renderer.record(
+                    record_id,
+                    context.revision,
+                    kind,
+                    start,
+                    counter.head.dimension,
+                    counter.keys,
+                    currency,
+                    figures,
+                    plan,
+                )
+            context.emit(COUNTERS, record_id.encode(), body)
+
+    def _plan(self, key: bytes, counter: Counter, rows: Rows) -> bytes:
+        """How far the plans of a key are met: its days added up by month."""
+        head = counter.head
+        plans = self._plans.of(head.dimension, head.keys)
+        if not plans:
+            return b"null"
+
+        def day(start: int) -> Figures | None:
+            number = row_of(2, start)
+            window = counter.at_hand.get(number)
+            if window is None:
+                payload = rows.get(key, number)
+                if payload is None:
+                    return None
+                window = decode_window(payload)
+            return window.figures.get(self._base)
+
+        return self._plans.completion(plans, day)
+
+    # --- codec ---------------------------------------------------------------------------------------
+
+    def load(self, key: bytes, version: int, payload: bytes, rows: Rows) -> Counter:  # noqa: ARG002
+        """A key as it was when saved."""
+        if version != self.state_version:
+            raise ValueError(f"counters state version {version} is not known; this release reads {self.state_version}")
+        head = _decode_head(payload)
+        return Counter(head, keys_json(head.dimension, head.keys), {})
+
+    def save(self, key: bytes, state: Counter, rows: Rows) -> bytes:  # noqa: ARG002
+        """The key's bytes; windows were written as they changed."""
+        return _encode(state.head)
+
+
+def _new(dimension: str, keys: tuple[str, ...]) -> Counter:
+    return Counter(Head(dimension, keys, None, [-1] * 6), keys_json(dimension, keys), {})
+
+
+def _keep(counter: Counter, number: int, window: Window) -> None:
+    at_hand = counter.at_hand
+    if len(at_hand) >= MAX_AT_HAND:
+        del at_hand[next(iter(at_hand))]
+    at_hand[number] = window
+
+
+def _figures(window: Window) -> Iterator[tuple[str, str, Figures]]:
+    """(currency, goal, figures) of all that a window shows."""
+    for currency, figures in window.figures.items():
+        if figures.settle():
+            yield currency, "", figures
+    for goal, by_currency in window.goals.items():
+        for currency, figures in by_currency.items():
+            if figures.settle():
+                yield currency, goal, figures
+
+
+def _ended(key: bytes, kind: int, start: int, currency: str, goal: str) -> tuple[bytes, None]:
+    """A tombstone."""
+    return counter_id(key, kind, start, currency, goal).encode(), None
+
+
+def _decode(key: bytes | None, value: bytes | None, ts: int) -> Delta:  # noqa: ARG001
+    try:
+        return _decode_delta(value or b"")
+    except msgspec.DecodeError as error:
+        raise Rejected("bad_json", "a counter delta that this version cannot read") from error
+
+
+__all__ = ["Counter", "CountersProcessor", "Head", "Window", "block_row", "decode_window", "row_of"]
