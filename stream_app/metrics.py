@@ -115,6 +115,20 @@ LEADS = Metric(
 LEAD_CAPS = Metric(
     "lead_caps_total", "counter", "Times that a lead's oldest updates were settled: there were too many."
 )
+COUNTER_DELTAS = Metric(
+    "counter_deltas_total", "counter", "Records sent to counters: one for each key that a commit touched."
+)
+COUNTER_DELTAS_EXPIRED = Metric(
+    "counter_deltas_expired_total", "counter", "Changes of counters that were dropped: their window had expired."
+)
+COUNTER_OVERFLOW = Metric(
+    "counter_overflow_total", "counter",
+    "Changes counted under `(other)`: their window had taken as many values of the dimension as it may.", ("window",),
+)  # fmt: skip
+COUNTERS_LIVE = Metric(
+    "counters_live", "gauge", "Windows of counter keys opened less those expired since the worker started.",
+    ("window",),
+)  # fmt: skip
 DOMAIN_EVENTS = Metric(
     "domain_events_total", "counter", "Whatever else processors count, by name and label.", ("name", "label")
 )
@@ -136,6 +150,10 @@ BUSINESS: Mapping[str, Metric] = {
     "leads": LEADS,
     "lead_caps": LEAD_CAPS,
     "retractions": RETRACTIONS,
+    "counter_deltas": COUNTER_DELTAS,
+    "counter_deltas_expired": COUNTER_DELTAS_EXPIRED,
+    "counter_overflow": COUNTER_OVERFLOW,
+    "counters_live": COUNTERS_LIVE,
 }
 """Metrics by the names that processors use in `Context.count`."""
 

@@ -16,6 +16,7 @@ import msgspec
 
 from stream_app import asyncapi
 from stream_app.domain.costs import Cost
+from stream_app.domain.counters.records import LeadCounter
 from stream_app.domain.events import Click, Conversion
 from stream_app.domain.lead_events import LeadUpdate
 from stream_app.domain.lead_records import Lead, LeadRetraction
@@ -28,6 +29,7 @@ from stream_app.topics import (
     COSTS,
     KEYS,
     LEAD_UPDATES,
+    LEAD_COUNTERS,
     LEADS,
 )
 
@@ -42,6 +44,7 @@ RECORDS: Mapping[str, Sequence[type[msgspec.Struct]]] = {
     ATTRIBUTED_SESSIONS: (AttributedSession, Retraction),
     ATTRIBUTED_CONVERSIONS: (AttributedConversion, Retraction),
     LEADS: (Lead, LeadRetraction),
+    LEAD_COUNTERS: (LeadCounter,),
 }
 """What may stand in a topic."""
 
