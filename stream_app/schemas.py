@@ -28,8 +28,8 @@ from stream_app.topics import (
     CONVERSIONS,
     COSTS,
     KEYS,
-    LEAD_UPDATES,
     LEAD_COUNTERS,
+    LEAD_UPDATES,
     LEADS,
 )
 

@@ -12,7 +12,7 @@ import pytest
 from tests.counters.histories import GRACE, history
 from tests.counters.world import EPOCH, World, at, compare, recounted, settings, shuffled, steps
 
-HISTORIES = int(os.environ.get("COUNTER_HISTORIES", "80"))
+HISTORIES = int(os.environ.get("COUNTER_HISTORIES", "30"))
 """How many histories to try: COUNTER_HISTORIES=10000 for a thorough run."""
 STARTS = {
     "Europe/Riga": ("2026-03-28T18:00:00Z", "2026-10-24T20:00:00Z", "2026-06-01T00:00:00Z"),
