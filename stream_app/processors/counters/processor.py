@@ -84,7 +84,16 @@ _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode_delta = msgspec.msgpack.Decoder(Delta).decode
 _decode_head = msgspec.msgpack.Decoder(Head).decode
 decode_window = msgspec.msgpack.Decoder(Window).decode
-_decode_starts = msgspec.msgpack.Decoder(list[int]).decode
+decode_starts = msgspec.msgpack.Decoder(list[int]).decode
+
+
+def decode_head(version: int, payload: bytes) -> Head:
+    """A key as it was saved; raises ValueError for a version that is not known."""
+    if version != CountersProcessor.state_version:
+        raise ValueError(
+            f"counters state version {version} is not known; this release reads {CountersProcessor.state_version}"
+        )
+    return _decode_head(payload)
 
 
 class CountersProcessor:
@@ -218,7 +227,7 @@ class CountersProcessor:
             block = start // BLOCK[kind]
             row = block_row(kind, block)
             payload = context.rows.get(key, row)
-            starts = _decode_starts(payload) if payload is not None else []
+            starts = decode_starts(payload) if payload is not None else []
             context.rows.put(key, row, _encode([*starts, start]))
             blocks = counter.head.blocks
             first, last = blocks[2 * kind], blocks[2 * kind + 1]
@@ -271,7 +280,7 @@ class CountersProcessor:
         if payload is None:
             return
         rows.put(key, row, None)
-        for start in _decode_starts(payload):
+        for start in decode_starts(payload):
             number = row_of(kind, start)
             window = self._find(key, counter, kind, start, context)
             if window is not None:
@@ -360,9 +369,7 @@ class CountersProcessor:
 
     def load(self, key: bytes, version: int, payload: bytes, rows: Rows) -> Counter:  # noqa: ARG002
         """A key as it was when saved."""
-        if version != self.state_version:
-            raise ValueError(f"counters state version {version} is not known; this release reads {self.state_version}")
-        head = _decode_head(payload)
+        head = decode_head(version, payload)
         return Counter(head, keys_json(head.dimension, head.keys), {})
 
     def save(self, key: bytes, state: Counter, rows: Rows) -> bytes:  # noqa: ARG002
@@ -404,4 +411,14 @@ def _decode(key: bytes | None, value: bytes | None, ts: int) -> Delta:  # noqa: 
         raise Rejected("bad_json", "a counter delta that this version cannot read") from error
 
 
-__all__ = ["Counter", "CountersProcessor", "Head", "Window", "block_row", "decode_window", "row_of"]
+__all__ = [
+    "Counter",
+    "CountersProcessor",
+    "Head",
+    "Window",
+    "block_row",
+    "decode_head",
+    "decode_starts",
+    "decode_window",
+    "row_of",
+]
