@@ -80,3 +80,11 @@ def classify() -> None:
     from stream_app.bench.classify import run
 
     click.echo(json.dumps(run(), indent=2))
+
+
+@bench.command(short_help="Credit: conversions a second.")
+def credit() -> None:
+    """How many conversions a second are credited by every model, as lines in and out, and by the models alone."""
+    from stream_app.bench.credit import run
+
+    click.echo(json.dumps(run(), indent=2))

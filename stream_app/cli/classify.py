@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 import msgspec
 
-from stream_app.cli.common import FAILED, common_options, say, settings
+from stream_app.cli.common import FAILED, common_options, line_writer, open_lines, say, settings
 
 if TYPE_CHECKING:
     from stream_app.domain.bots import BotDetector
@@ -150,7 +149,7 @@ def classify(
     names = _column_names(columns)
     classifier = _classifier(profile, own_domains, explain=explain)
     as_csv = as_csv or (file is not None and file.name.removesuffix(".gz").endswith(".csv"))
-    with _open(file) as source:
+    with open_lines(file) as source:
         if as_csv:
             text = io.TextIOWrapper(source, "utf-8-sig", newline="")
             wrong = _run_csv(classifier, text, names)
@@ -187,18 +186,10 @@ def _column_names(columns: tuple[str, ...]) -> dict[str, str]:
     return names
 
 
-def _open(file: Path | None) -> BinaryIO:
-    if file is None or str(file) == "-":
-        return sys.stdin.buffer
-    if file.name.endswith(".gz"):
-        return cast("BinaryIO", gzip.open(file, "rb"))
-    return file.open("rb")
-
-
 def _run_json(classifier: Classifier, source: BinaryIO) -> int:
     decode = msgspec.json.Decoder(Click).decode
     encode = msgspec.json.Encoder().encode
-    write = _writer(interactive=source is sys.stdin.buffer)
+    write = line_writer(source)
     wrong = 0
     for number, line in enumerate(source, 1):
         if not line.strip():
@@ -215,19 +206,6 @@ def _run_json(classifier: Classifier, source: BinaryIO) -> int:
         write(encode(out) + b"\n")
     sys.stdout.flush()
     return wrong
-
-
-def _writer(*, interactive: bool) -> Any:
-    """Writes to standard output; at once where somebody feeds lines and waits for answers."""
-    buffer = sys.stdout.buffer
-    if not (interactive and (sys.stdin.isatty() or sys.stdout.isatty())):
-        return buffer.write
-
-    def write(data: bytes) -> None:
-        buffer.write(data)
-        buffer.flush()
-
-    return write
 
 
 def _run_csv(classifier: Classifier, source: IO[str], names: dict[str, str]) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -77,6 +78,28 @@ def settings(path: Path | None = None, **overrides: object) -> Settings:
 
     given = {f"STREAM_APP_{name}".upper(): str(value) for name, value in overrides.items() if value is not None}
     return load(path or remembered("config"), {**os.environ, **given})
+
+
+def open_lines(file: Path | None) -> BinaryIO:
+    """FILE, compressed or not, or standard input for none and `-`."""
+    if file is None or str(file) == "-":
+        return sys.stdin.buffer
+    if file.name.endswith(".gz"):
+        return cast("BinaryIO", gzip.open(file, "rb"))
+    return file.open("rb")
+
+
+def line_writer(source: BinaryIO) -> Callable[[bytes], object]:
+    """Writes to standard output; at once where somebody feeds lines to standard input and waits for answers."""
+    buffer = sys.stdout.buffer
+    if source is not sys.stdin.buffer or not (sys.stdin.isatty() or sys.stdout.isatty()):
+        return buffer.write
+
+    def write(data: bytes) -> None:
+        buffer.write(data)
+        buffer.flush()
+
+    return write
 
 
 def start_logging() -> None:

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topics": ("stream_app.cli.topics:topics", "Create, check or describe the topics."),
     "replay": ("stream_app.cli.replay:replay", "The whole pipeline over files, without a broker."),
     "classify": ("stream_app.cli.classify:classify", "Source and channel of clicks, one a line."),
+    "credit": ("stream_app.cli.credit:credit", "Credit of conversions by every model, one a line."),
     "reference": ("stream_app.cli.reference:reference", "Check, compare and refresh the reference tables."),
     "dlq": ("stream_app.cli.dlq:dlq", "List, show or replay dead letters."),
     "state": ("stream_app.cli.state:state", "What the workers know of one client."),

@@ -7,9 +7,11 @@ closed by largest remainder. No float and no rounded intermediate takes part, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
+from itertools import repeat
 from math import lcm
 
 from stream_app.domain import money
@@ -36,19 +38,7 @@ NOT_DETERMINED = Source(source="(not determined)", medium=NOT_SET, campaign=NOT_
 """Gets the whole credit when there is no touchpoint (semantics 32)."""
 
 _MAX_CACHED_FACTORS = 10_000
-
-
-def linear(count: int) -> list[int]:
-    """All alike."""
-    return [1] * count
-
-
-def position_based(count: int) -> list[int]:
-    """40 % to the first and the last, 20 % shared by those between; half and half without any between."""
-    if count <= 2:
-        return [1] * count
-    end = 2 * (count - 2)
-    return [end, *[1] * (count - 2), end]
+_MAX_CACHED_SHAPES = 256
 
 
 class CreditModels:
@@ -66,103 +56,151 @@ class CreditModels:
     def credits(self, touchpoints: Path, at: int, value: Decimal | None, currency: str) -> Credits:
         """Credits of a conversion at `at` that looks back on these touchpoints, oldest first and none after `at`.
         `value` is divided as it is shown, in whole minor units."""
-        sum_of_money = _Sum(value, currency)
+        gross = _Gross(value, currency)
         if not touchpoints:
-            return dict.fromkeys(self.names, sum_of_money.all_to(NOT_DETERMINED))
+            return dict.fromkeys(self.names, gross.all_to(NOT_DETERMINED))
         full = touchpoints
         named = without_direct(touchpoints)
         if self._transforms:
             full, named = self._transform(full), self._transform(named)
-        last_non_direct = sum_of_money.all_to(named[-1].source)
-        last_click = last_non_direct if full[-1] is named[-1] else sum_of_money.all_to(full[-1].source)
-        first_click = last_click if len(full) == 1 else sum_of_money.all_to(full[0].source)
-        found = {"last_non_direct": last_non_direct, "last_click": last_click, "first_click": first_click}
+        last_non_direct = gross.all_to(named[-1].source)
+        last_click = last_non_direct if full[-1] is named[-1] else gross.all_to(full[-1].source)
+        first_click = last_click if len(full) == 1 else gross.all_to(full[0].source)
         spread = full if self._count_direct else named
         count = len(spread)
         if count == 1:
-            found["linear"] = found["position_based"] = found["time_decay"] = last_non_direct
+            linear = position_based = time_decay = last_non_direct
         else:
-            found["linear"] = sum_of_money.by_shape(spread, linear)
-            found["position_based"] = sum_of_money.by_shape(spread, position_based) if count > 2 else found["linear"]
-            newest, decay = spread[-1].at, self._decay
-            found["time_decay"] = sum_of_money.divided(spread, [decay(newest - point.at) for point in spread])
+            columns = _columns(spread)
+            linear = gross.evenly(columns, count)
+            position_based = gross.ends_first(columns, count) if count > 2 else linear
+            newest = spread[-1].at
+            time_decay = gross.divided(columns, self._decay.weights([newest - point.at for point in spread]))
+        found = {
+            "last_non_direct": last_non_direct,
+            "last_click": last_click,
+            "first_click": first_click,
+            "linear": linear,
+            "position_based": position_based,
+            "time_decay": time_decay,
+        }
         for custom in self._customs:
-            found[custom.name] = self._custom(custom, touchpoints, at, sum_of_money, last_click)
+            found[custom.name] = self._custom(custom, touchpoints, at, gross, last_click)
         return found
 
     def _custom(
-        self, custom: Custom, touchpoints: Path, at: int, sum_of_money: _Sum, last_click: tuple[Credit, ...]
+        self, custom: Custom, touchpoints: Path, at: int, gross: _Gross, last_click: tuple[Credit, ...]
     ) -> tuple[Credit, ...]:
         if custom.lookback_ms is not None:
             oldest = at - custom.lookback_ms
             touchpoints = [touchpoint for touchpoint in touchpoints if touchpoint.at >= oldest]
             if not touchpoints:
-                return sum_of_money.all_to(NOT_DETERMINED)
+                return gross.all_to(NOT_DETERMINED)
         path = self._transform(touchpoints if custom.count_direct else without_direct(touchpoints))
         weights = custom.weights(path)
-        return sum_of_money.divided(path, weights) if any(weights) else last_click
+        if not all(weights):
+            if not any(weights):
+                return last_click
+            path = [touchpoint for touchpoint, weight in zip(path, weights, strict=True) if weight]
+            weights = [weight for weight in weights if weight]
+        return gross.divided(_columns(path), weights) if len(path) > 1 else gross.all_to(path[0].source)
 
 
-class _Sum:
+_Columns = tuple[list[str], list[str], list[str], list[str]]
+"""Sources, media, campaigns and channels of a path: a credit's fields besides its share and value."""
+
+
+def _columns(path: Path) -> _Columns:
+    sources = [touchpoint.source for touchpoint in path]
+    return (
+        [source.source for source in sources],
+        [source.medium for source in sources],
+        [source.campaign for source in sources],
+        [source.channel for source in sources],
+    )
+
+
+class _Gross:
     """One conversion's credit and money, to be divided."""
 
-    __slots__ = ("_digits", "_units", "_whole")
+    __slots__ = ("_digits", "_shown", "_units")
 
     def __init__(self, value: Decimal | None, currency: str) -> None:
-        self._units = None
         self._digits = money.MINOR_UNITS.get(currency, 2)
-        self._whole = None
-        if value is not None:
-            self._units = money.units(value, currency)
-            self._whole = money.shown_units(self._units, self._digits)
+        self._units = None if value is None else money.units(value, currency)
+        self._shown = None if self._units is None else money.shown_units(self._units, self._digits)
 
     def all_to(self, source: Source) -> tuple[Credit, ...]:
         """Everything to one touchpoint."""
-        return (Credit(source.source, source.medium, source.campaign, source.channel, "1", self._whole),)
+        return (Credit(source.source, source.medium, source.campaign, source.channel, "1", self._shown),)
 
-    def by_shape(self, path: Path, model: Callable[[int], list[int]]) -> tuple[Credit, ...]:
-        """Divided by a model that looks at nothing but positions."""
-        weights, shares = _shape(model, len(path))
-        return self._credits(path, weights, shares)
-
-    def divided(self, path: Path, weights: Sequence[int]) -> tuple[Credit, ...]:
-        """Divided by weights that are not all zero. Touchpoints of no weight get no credit."""
-        if not all(weights):
-            path = [touchpoint for touchpoint, weight in zip(path, weights, strict=True) if weight]
-            weights = [weight for weight in weights if weight]
-        if len(path) == 1:
-            return self.all_to(path[0].source)
-        return self._credits(path, weights, [_share(part) for part in money.split(PARTS, weights)])
-
-    def _credits(self, path: Path, weights: Sequence[int], shares: Sequence[str]) -> tuple[Credit, ...]:
+    def evenly(self, columns: _Columns, count: int) -> tuple[Credit, ...]:
+        """The model linear: 1/n each."""
+        shares = _even_shares(count)
         if self._units is None:
-            values: Sequence[str | None] = [None] * len(path)
+            return tuple(map(Credit, *columns, shares, repeat(None)))
+        each, left = divmod(self._units, count)
+        return tuple(map(Credit, *columns, shares, self._one_more(each, left, count)))
+
+    def ends_first(self, columns: _Columns, count: int) -> tuple[Credit, ...]:
+        """The model position_based, of three touchpoints or more: 40 % to the first and the last, 20 % shared by those
+        between."""
+        shares = _ends_first_shares(count)
+        units = self._units
+        if units is None:
+            return tuple(map(Credit, *columns, shares, repeat(None)))
+        between = count - 2
+        end, end_remainder = divmod(2 * units, 5)
+        middle, middle_remainder = divmod(units, 5 * between)
+        left = units - 2 * end - between * middle
+        end_remainder *= between
+        if end_remainder > middle_remainder:
+            for_first, for_last = left > 0, left > 1
+        elif end_remainder == middle_remainder:
+            for_first, for_last = left > 0, left == count
         else:
-            digits = self._digits
-            values = [money.shown_units(part, digits) for part in money.split(self._units, weights)]
-        found = []
-        for touchpoint, share, value in zip(path, shares, values, strict=True):
-            source = touchpoint.source
-            found.append(Credit(source.source, source.medium, source.campaign, source.channel, share, value))
-        return tuple(found)
+            for_first, for_last = left > between, left > between + 1
+        values = [
+            money.shown_units(end + for_first, self._digits),
+            *self._one_more(middle, left - for_first - for_last, between),
+            money.shown_units(end + for_last, self._digits),
+        ]
+        return tuple(map(Credit, *columns, shares, values))
+
+    def _one_more(self, each: int, left: int, count: int) -> list[str]:
+        """`each`, and one unit more for the first `left`."""
+        digits = self._digits
+        values = [money.shown_units(each, digits)] * (count - left)
+        return [money.shown_units(each + 1, digits)] * left + values if left else values
+
+    def divided(self, columns: _Columns, weights: Sequence[int]) -> tuple[Credit, ...]:
+        """Divided by two weights or more, none of them zero."""
+        shares = _shares(weights)
+        units = self._units
+        if units is None:
+            return tuple(map(Credit, *columns, shares, repeat(None)))
+        digits = self._digits
+        values = [money.shown_units(amount, digits) for amount in money.split(units, weights)]
+        return tuple(map(Credit, *columns, shares, values))
 
 
-_shapes: dict[tuple[Callable[[int], list[int]], int], tuple[list[int], list[str]]] = {}
-"""Weights and shares by model and number of touchpoints, of which there are at most a few hundred."""
+@lru_cache(_MAX_CACHED_SHAPES)
+def _even_shares(count: int) -> list[str]:
+    return _shares([1] * count)
 
 
-def _shape(model: Callable[[int], list[int]], count: int) -> tuple[list[int], list[str]]:
-    shape = _shapes.get((model, count))
-    if shape is None:
-        weights = model(count)
-        shape = _shapes[model, count] = (weights, [_share(part) for part in money.split(PARTS, weights)])
-    return shape
+@lru_cache(_MAX_CACHED_SHAPES)
+def _ends_first_shares(count: int) -> list[str]:
+    end = 2 * (count - 2)
+    return _shares([end, *[1] * (count - 2), end])
 
 
-def _share(parts: int) -> str:
-    if parts == PARTS:
-        return "1"
-    return f"0.{parts:012}".rstrip("0") if parts else "0"
+def _shares(weights: Sequence[int]) -> list[str]:
+    """Credit by weight."""
+    return [
+        f"0.{part:012}" if part % 10 else f"0.{part:012}".rstrip("0") if 0 < part < PARTS else "1" if part else "0"
+        for part in money.split(PARTS, weights)
+    ]
 
 
 class Custom:
@@ -187,10 +225,8 @@ class Custom:
         if self._decay is not None:
             # Ages count from the newest touchpoint that has any weight: its own never fades away.
             newest = max([point.at for weight, point in zip(weights, path, strict=True) if weight], default=0)
-            decay = self._decay
-            weights = [
-                weight and weight * decay(newest - point.at) for weight, point in zip(weights, path, strict=True)
-            ]
+            ages = [max(0, newest - point.at) for point in path]
+            weights = [weight * faded for weight, faded in zip(weights, self._decay.weights(ages), strict=True)]
         return weights
 
     def _positions(self, count: int) -> list[int]:

@@ -118,7 +118,9 @@ def shown_units(amount: int, digits: int) -> str:
     """A decimal string of 0 or more minor units of `digits` digits, as `shown` would write it."""
     if digits == 0:
         return str(amount)
-    text = str(amount).zfill(digits + 1)
+    text = str(amount)
+    if len(text) <= digits:
+        text = text.zfill(digits + 1)
     return f"{text[:-digits]}.{text[-digits:]}"
 
 
@@ -126,13 +128,11 @@ def split(total: int, weights: Sequence[int]) -> list[int]:
     """Whole shares of `total` by weight that sum to exactly `total`, by largest remainder; ties go to the earlier
     share (semantics 33). Nothing is negative, and the weights are not all zero."""
     whole = sum(weights)
-    shares, remainders = [], []
-    for weight in weights:
-        share, remainder = divmod(total * weight, whole)
-        shares.append(share)
-        remainders.append(remainder)
+    pairs = [divmod(total * weight, whole) for weight in weights]
+    shares = [share for share, _ in pairs]
     left = total - sum(shares)
     if left:
+        remainders = [remainder for _, remainder in pairs]
         for i in sorted(range(len(shares)), key=remainders.__getitem__, reverse=True)[:left]:
             shares[i] += 1
     return shares

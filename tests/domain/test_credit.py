@@ -278,6 +278,14 @@ def test_what_is_older_than_a_models_own_lookback_is_not_determined() -> None:
     assert (found["ours"][0].channel, found["linear"][0].channel) == ("Not determined", "Paid Search")
 
 
+@pytest.mark.parametrize(("half_life", "shares"), [("7", {"P": "0", "E": "1"}), ("0.001", {"E": "1"})])
+def test_what_is_less_than_half_of_the_last_decimal_is_none(half_life: str, shares: dict[str, str]) -> None:
+    """A year of weeks leaves a weight that has no share of twelve decimals; thousands of half-lives leave none."""
+    model = CustomModel("ours", half_life_days=Decimal(half_life))
+    found = credited_by(touchpoints("PE", (350, 0)), custom_models=(model,))["ours"]
+    assert {letter: share.credit for letter, share in zip(letters(found), found, strict=True)} == shares
+
+
 def test_the_newest_that_counts_never_fades() -> None:
     """Ages count from it: years of half-lives leave something to normalise."""
     model = CustomModel("ours", multipliers={"Email": Decimal(0)}, half_life_days=Decimal("0.001"))
@@ -291,7 +299,11 @@ def test_the_newest_that_counts_never_fades() -> None:
 @pytest.mark.parametrize("half_life", [1, 2, 999, 86_400_000, 604_800_000, 400 * DAY_MS + 1, 3_650 * DAY_MS])
 def test_weights_are_halved_exactly_with_every_half_life(half_life: int) -> None:
     """Between halvings they fall, and are right to 125 bits."""
-    weight = halving(half_life)
+    tables = halving(half_life)
+
+    def weight(age: int) -> int:
+        return tables.weights([age])[0]
+
     for halvings in (0, 1, 7, 57, BITS):
         assert weight(halvings * half_life) == 1 << (BITS - halvings)
     assert weight((BITS + 1) * half_life) == 0
