@@ -112,6 +112,16 @@ LEADS = Metric(
     "leads", "gauge", "Leads by status: those that entered it less those that left it since the worker started.",
     ("status",),
 )  # fmt: skip
+REWARDS = Metric(
+    "rewards", "gauge", "Rewards by status: those that entered it less those that left it since the worker started.",
+    ("status",),
+)  # fmt: skip
+CODES_DISPLACED = Metric(
+    "codes_displaced_total", "counter", "Codes that an earlier enrolment, arriving later, took from somebody."
+)
+REFERRAL_CAPS = Metric(
+    "referral_caps_total", "counter", "Times that a referrer's oldest rewards were ranked early: there were too many."
+)
 LEAD_CAPS = Metric(
     "lead_caps_total", "counter", "Times that a lead's oldest updates were settled: there were too many."
 )
@@ -149,6 +159,9 @@ BUSINESS: Mapping[str, Metric] = {
     "client_caps": CLIENT_CAPS,
     "leads": LEADS,
     "lead_caps": LEAD_CAPS,
+    "rewards": REWARDS,
+    "codes_displaced": CODES_DISPLACED,
+    "referral_caps": REFERRAL_CAPS,
     "retractions": RETRACTIONS,
     "counter_deltas": COUNTER_DELTAS,
     "counter_deltas_expired": COUNTER_DELTAS_EXPIRED,

@@ -21,6 +21,8 @@ from stream_app.domain.events import Click, Conversion
 from stream_app.domain.lead_events import LeadUpdate
 from stream_app.domain.lead_records import Lead, LeadRetraction
 from stream_app.domain.records import AttributedConversion, AttributedSession, Retraction
+from stream_app.domain.referral.member import ReferralEvent
+from stream_app.domain.referral.records import Reward, RewardRetraction
 from stream_app.topics import (
     ATTRIBUTED_CONVERSIONS,
     ATTRIBUTED_SESSIONS,
@@ -31,6 +33,8 @@ from stream_app.topics import (
     LEAD_COUNTERS,
     LEAD_UPDATES,
     LEADS,
+    REFERRAL_EVENTS,
+    REFERRAL_REWARDS,
 )
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -44,6 +48,8 @@ RECORDS: Mapping[str, Sequence[type[msgspec.Struct]]] = {
     ATTRIBUTED_SESSIONS: (AttributedSession, Retraction),
     ATTRIBUTED_CONVERSIONS: (AttributedConversion, Retraction),
     LEADS: (Lead, LeadRetraction),
+    REFERRAL_EVENTS: (ReferralEvent,),
+    REFERRAL_REWARDS: (Reward, RewardRetraction),
     LEAD_COUNTERS: (LeadCounter,),
 }
 """What may stand in a topic."""

@@ -54,6 +54,8 @@ LIVE = frozenset(
         ATTRIBUTED_CONVERSIONS,
         LEADS,
         LEAD_COUNTERS,
+        REFERRAL_EVENTS,
+        REFERRAL_REWARDS,
         DEAD_LETTERS,
         CHANGELOG,
         REPARTITION,

@@ -27,6 +27,7 @@ from stream_app.settings import Settings
 from stream_app.topics import COSTS, DEAD_LETTERS, INPUTS, KEYS, LIVE, OUTPUTS
 
 _CHUNK = 20_000
+_SPAN_MS = 20_000
 _COSTS = INPUTS.index(COSTS)
 _MS_MAX = 253_402_300_799_999
 
@@ -100,9 +101,9 @@ async def _replay(settings: Settings, request: ReplayRequest, progress: Callable
     sink = Sink(request.all_revisions)
     await host.start()
     done, last = 0, 0
-    lines = _arrivals(settings, request, list(inputs))
+    chunks = _Chunks(_arrivals(settings, request, list(inputs)), _SPAN_MS if settings.programs else _MS_MAX)
     names = list(INPUTS)
-    while chunk := _take(lines, _CHUNK):
+    while chunk := chunks.take():
         for line in chunk:
             name = names[line.topic]
             log.topic(inputs[name])[0].append(line.ts, _key(name, line.value), line.value)
@@ -210,8 +211,23 @@ def _key(topic: str, value: bytes) -> bytes | None:
     return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else None
 
 
-def _take(lines: Iterator[Line], n: int) -> list[Line]:
-    return [line for _, line in zip(range(n), lines, strict=False)]
+class _Chunks:
+    """Lines by the chunk. Where several keys have to agree (referral programmes) a chunk spans few seconds of time:
+    what they tell each other must be through before the time has moved on by more than a minute."""
+
+    def __init__(self, lines: Iterator[Line], span_ms: int) -> None:
+        self._lines = lines
+        self._span_ms = span_ms
+        self._next: Line | None = next(lines, None)
+
+    def take(self) -> list[Line]:
+        """The next chunk; empty at the end."""
+        taken: list[Line] = []
+        newest = self._next.ts if self._next is not None else 0
+        while (line := self._next) is not None and len(taken) < _CHUNK and line.ts <= newest + self._span_ms:
+            taken.append(line)
+            self._next = next(self._lines, None)
+        return taken
 
 
 # -- outputs ----------------------------------------------------------------------------------------------

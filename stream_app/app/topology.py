@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from decimal import Decimal
 from hashlib import blake2b
 from typing import cast
@@ -10,15 +11,18 @@ import msgspec
 
 from stream_app import reference
 from stream_app.domain.bots import BotDetector
+from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.costs import CostRules
 from stream_app.domain.counters.facts import Facts
 from stream_app.domain.counters.rules import CountedGoal, CounterRules, Plan
 from stream_app.domain.counters.windows import Windows
+from stream_app.domain.referral.links import LinkReader
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources import SourceResolver, SourceRules
 from stream_app.domain.times import MINUTE_MS
 from stream_app.engine.processor import AnyProcessor
 from stream_app.engine.topology import Topology
+from stream_app.processors.codes import CodesProcessor
 from stream_app.processors.costs import CostsProcessor
 from stream_app.processors.counters.combining import OVERFLOW, Combiner, combine_overflow
 from stream_app.processors.counters.contributing import DELTA, JourneyCounter, LeadCounter, SpendCounter
@@ -26,9 +30,14 @@ from stream_app.processors.counters.processor import CountersProcessor
 from stream_app.processors.journeys import JourneysProcessor
 from stream_app.processors.lead_facts import LeadTeller
 from stream_app.processors.leads import LeadsProcessor
+from stream_app.processors.people import PeopleProcessor
+from stream_app.processors.referral_facts import ReferralTeller
 from stream_app.settings import Settings
 from stream_app.settings import model as settings_model
+from stream_app.settings.programs import paid_goals, programs_of
 from stream_app.topics import CHANGELOG, DEAD_LETTERS, LOGICAL, REPARTITION, Catalogue
+
+_log = logging.getLogger(__name__)
 
 
 def build_topology(settings: Settings, *, partitions: int | None = None) -> Topology:
@@ -39,6 +48,8 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
         cast("AnyProcessor", journeys(settings)),
         cast("AnyProcessor", leads(settings)),
         cast("AnyProcessor", costs(settings)),
+        cast("AnyProcessor", codes(settings)),
+        cast("AnyProcessor", people(settings)),
     ]
     if settings.counters.enabled:
         processors.append(cast("AnyProcessor", counters(settings, partitions=count)))
@@ -62,8 +73,10 @@ def journeys(settings: Settings) -> JourneysProcessor:
         SourceResolver(sources, tables),
         BotDetector(tables.ai_crawlers),
         rules_version=rules_version(rules, sources, tables),
-        tellers=[LeadTeller()],
+        tellers=[LeadTeller(), ReferralTeller(programs_of(settings), paid_goals(settings))],
         counter=journey_counter(settings),
+        links=links(settings),
+        hasher=hasher(settings) if settings.programs else None,
     )
 
 
@@ -118,6 +131,40 @@ def leads(settings: Settings) -> LeadsProcessor:
     )
 
 
+def codes(settings: Settings) -> CodesProcessor:
+    """The codes processor under these settings."""
+    return CodesProcessor(grace_ms=journey_rules(settings).sessions.grace_ms)
+
+
+def people(settings: Settings) -> PeopleProcessor:
+    """The people processor under these settings."""
+    programs = programs_of(settings)
+    return PeopleProcessor(
+        programs,
+        hasher(settings),
+        grace_ms=journey_rules(settings).sessions.grace_ms,
+        currency=settings.site.currency,
+        rules_version=rules_version(tuple(programs.by_name.values()), programs.exchange),
+    )
+
+
+def hasher(settings: Settings) -> ContactHasher:
+    """Turns contacts into keyed hashes. Says so when the key is one that everybody knows."""
+    if settings.programs and not settings.privacy.has_key:
+        _log.warning("privacy.hash_key is not set: hashes of contacts use a key that everybody knows")
+    return ContactHasher(settings.privacy.read_key(), settings.privacy.phone_region)
+
+
+def links(settings: Settings) -> LinkReader:
+    """Finds codes in links."""
+    programs = settings.programs
+    return LinkReader(
+        {name for program in programs for name in program.link_parameters},
+        {prefix for program in programs for prefix in program.path_prefixes},
+        {host for program in programs for host in program.fraud.coupon_sites},
+    )
+
+
 def costs(settings: Settings) -> CostsProcessor:
     """The costs processor under these settings."""
     section = settings.costs
@@ -159,6 +206,7 @@ def source_rules(settings: Settings) -> SourceRules:
                 for number, source in numbers.items()
             },
             "referral_parameters": sorted({p for program in settings.programs for p in program.link_parameters}),
+            "referral_prefixes": sorted({p for program in settings.programs for p in program.path_prefixes}),
         },
         SourceRules,
     )
@@ -191,6 +239,7 @@ def journey_rules(settings: Settings) -> JourneyRules:
             ],
             "currency": settings.site.currency,
             "timezone": settings.site.timezone,
+            "referral_lookback_days": max((program.lookback_days for program in settings.programs), default=0),
         },
         JourneyRules,
     )

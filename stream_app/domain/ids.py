@@ -11,12 +11,12 @@ SEPARATOR = "\x1f"
 def session_id(client_id: str, event_id: str, at: int, *, conversion: bool = False) -> str:
     """A session's id, from its client and first event. The event's time is part of it: a tracker that uses an
     event id again an hour later starts another session, it does not overwrite the first."""
-    return _short(f"{client_id}{SEPARATOR}{event_id}{SEPARATOR}{at}{SEPARATOR}{'c' if conversion else 's'}")
+    return short(f"{client_id}{SEPARATOR}{event_id}{SEPARATOR}{at}{SEPARATOR}{'c' if conversion else 's'}")
 
 
 def conversion_id(client_id: str, event_id: str) -> str:
     """A conversion's id, from its client and event."""
-    return _short(f"{client_id}{SEPARATOR}{event_id}")
+    return short(f"{client_id}{SEPARATOR}{event_id}")
 
 
 def remembered(event_id: str) -> bytes:
@@ -35,5 +35,6 @@ def content_digest(body: bytes) -> int:
     return int.from_bytes(sha256(body, usedforsecurity=False).digest()[:8], "big")
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Sixteen hex digits for a text."""
     return blake2b(text.encode(), digest_size=8).hexdigest()

@@ -118,11 +118,14 @@ class JourneyRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     goals: tuple[Goal, ...] = ()
     currency: str = "EUR"
     timezone: str = "UTC"
+    referral_lookback_days: int = 0
+    """The longest lookback of a referral programme."""
 
     @property
     def client_life_ms(self) -> int:
         """How long after its last event a client is remembered, grace apart (semantics 25)."""
-        lookback = max(self.attribution.lookback_days, self.attribution.acquisition_lookback_days)
+        attribution = self.attribution
+        lookback = max(attribution.lookback_days, attribution.acquisition_lookback_days, self.referral_lookback_days)
         return max(CLIENT_LIFE_DAYS * DAY_MS, lookback * DAY_MS, self.sessions.campaign_timeout_ms)
 
     def digest(self) -> str:

@@ -675,15 +675,61 @@ class Boost(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     levels: Annotated[tuple[Amount, ...], _key("Rates by level.", min_length=1, max_length=3)]
 
 
+class ProgramRate(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Rates that hold under conditions; the one that pays most counts."""
+
+    levels: Annotated[tuple[Amount, ...], _key("Rates by level.", min_length=1, max_length=3)]
+    advocate_kinds: Annotated[tuple[str, ...], _key("Only for these kinds of referrers; empty: all.")] = ()
+    goals: Annotated[tuple[str, ...], _key("Only for these goals; empty: all.")] = ()
+    minimum: Annotated[Money, _key("Only from this basis on, in the programme's currency.")] = Decimal(0)
+    occasion: Annotated[
+        Literal["any", "first", "repeat"],
+        _key("Only for a referred person's first conversion, or only for later ones."),
+    ] = "any"
+
+    def problems(self) -> Found:
+        """Amounts below nothing."""
+        if not (self.minimum.is_finite() and self.minimum >= 0):
+            yield "minimum", f"= {self.minimum} is wrong; allowed: an amount of 0 or more"
+
+
+class Fraud(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What puts a reward on hold until somebody has looked at it."""
+
+    same_ip: Annotated[int, _key("More conversions than this from one ip are held; 0: off.", ge=0, le=1_000_000)] = 3
+    burst: Annotated[int, _key("More conversions than this in `burst_minutes` are held; 0: off.", ge=0, le=1_000)] = 0
+    burst_minutes: Annotated[int, _key("Time for `burst`.", unit="minutes", ge=1, le=43_200)] = 60
+    similar: Annotated[bool, _key("Holds when referrer and referred have a similar name or e-mail.")] = True
+    disposable_mail: Annotated[bool, _key("Holds when the referred person's mailbox is one to throw away.")] = True
+    free_mail: Annotated[bool, _key("Holds when it is at a free mail service: for programmes among companies.")] = False
+    brand_bidding: Annotated[bool, _key("Holds when a referral link was reached by a paid advertisement.")] = True
+    coupon_sites: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=253)], ...],
+        _key("Hosts of coupon sites, subdomains included: what comes from there is held."),
+    ] = ()
+
+
 class Program(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A referral programme."""
 
     name: Annotated[str, _key("Its name.", pattern=_NAME, allowed=_NAME_ALLOWED)]
+    kind: Annotated[
+        Literal["customers", "champions", "ecosystem", "employees", "partner_network", "expert_club", "mastermind"],
+        _key("Who refers in it: for reports."),
+    ] = "customers"
     levels: Annotated[tuple[Amount, ...], _key("Rates or amounts by level, nearest first.", min_length=1, max_length=3)]
-    goals: Annotated[tuple[str, ...], _key("Goals that earn a reward.")] = ()
-    qualifies_on: Annotated[tuple[str, ...], _key("Goals or lead statuses that make a referred person count.")] = ()
+    rates: Annotated[tuple[ProgramRate, ...], _key("Other rates under conditions.")] = ()
+    goals: Annotated[
+        tuple[str, ...], _key("Goals that bind and earn; without these and `qualifies_on`: all paid goals.")
+    ] = ()
+    qualifies_on: Annotated[
+        tuple[str, ...], _key("Further goals, or lead statuses (mql, sql, won: the lead's revenue is the basis).")
+    ] = ()
     attribution: Annotated[Literal["first", "last"], _key("Which referrer's link counts.")] = "first"
     basis: Annotated[Literal["value", "profit"], _key("What rates apply to.")] = "value"
+    reward: Annotated[Literal["money", "discount", "gift"], _key("What a referrer gets; only money is paid out.")] = (
+        "money"
+    )
     currency: Annotated[
         str,
         _key(
@@ -698,19 +744,71 @@ class Program(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     minimum_payout: Annotated[Money, _key("Least amount paid out.")] = Decimal(0)
     minimum_order: Annotated[Money, _key("Least value of an order that earns.")] = Decimal(0)
     first_purchases: Annotated[int, _key("Only the first so many purchases earn; 0: every one.", ge=0)] = 0
+    first_months: Annotated[int, _key("Only so many months from binding on earn; 0: any.", unit="months", ge=0)] = 0
+    cap: Annotated[Money, _key("Most that one referrer earns in a period; 0: no limit.")] = Decimal(0)
+    cap_period: Annotated[Literal["day", "month", "year", "total"], _key("Period of `cap` (UTC).")] = "month"
     exclusive: Annotated[bool, _key("Whether no other programme pays for the same conversion.")] = True
+    valid_from: Annotated[str, _key("First moment (RFC 3339); empty: always.")] = ""
+    valid_to: Annotated[str, _key("First moment after the programme's end (RFC 3339); empty: never ends.")] = ""
     link_parameters: Annotated[tuple[str, ...], _key("URL parameters that carry a code.")] = ("ref", "via")
+    path_prefixes: Annotated[
+        tuple[Annotated[str, Meta(pattern="^/", extra={"allowed": "a path that begins with /"})], ...],
+        _key("Beginnings of paths that a code follows, as /r/."),
+    ] = ()
     referred_reward: Annotated[ReferredReward, _key("What the referred person gets.")] | None = None
     review_days: Annotated[int, _key("Time for a person to review what is on hold.", unit="days", ge=0)] = 30
     on_deadline: Annotated[Literal["approve", "reject"], _key("What happens when nobody did.")] = "approve"
     boosts: Annotated[tuple[Boost, ...], _key("Other rates for a time.")] = ()
+    fraud: Fraud = field(default_factory=Fraud)
 
     def problems(self) -> Found:
-        """Amounts below nothing."""
-        for name in ("minimum_payout", "minimum_order"):
+        """Amounts below nothing, and whatever makes no sense together."""
+        found = False
+        for name in ("minimum_payout", "minimum_order", "cap"):
             value = getattr(self, name)
             if not (value.is_finite() and value >= 0):
+                found = True
                 yield name, f"= {value} is wrong; allowed: an amount of 0 or more"
+        if not found:
+            from stream_app.settings.programs import problems_of
+
+            yield from problems_of(self)
+
+
+class Privacy(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """E-mail, telephone, name and ip are kept as keyed hashes only."""
+
+    hash_key: Annotated[
+        str,
+        _key(
+            "Key of the hashes; the same on every worker, and for ever: other hashes compare with nothing.", secret=True
+        ),
+    ] = ""
+    hash_key_file: Annotated[str, _key("File that holds the key, in place of `hash_key`.")] = ""
+    phone_region: Annotated[
+        str,
+        _key(
+            "Country (ISO 3166) of telephone numbers without +.", pattern="^([A-Z]{2})?$", allowed="two capital letters"
+        ),
+    ] = ""
+
+    def problems(self) -> Found:
+        """One key, long enough to be one."""
+        if self.hash_key and self.hash_key_file:
+            yield "hash_key", "only one of hash_key and hash_key_file can be given"
+        if self.hash_key and len(self.hash_key.encode()) < 16:
+            yield "hash_key", "is too short; allowed: at least 16 bytes, best 32 random ones"
+
+    @property
+    def has_key(self) -> bool:
+        """Whether there is a key of one's own."""
+        return bool(self.hash_key or self.hash_key_file)
+
+    def read_key(self) -> bytes:
+        """The key. Without one, a fixed one: good for demonstrations, for anybody could guess hashes. Raises
+        `SettingsError` when its file cannot be used."""
+        key = read_secret("privacy.hash_key_file", self.hash_key_file) if self.hash_key_file else self.hash_key
+        return (key or "stream-app demonstration").encode()
 
 
 class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -733,6 +831,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     costs: Costs = field(default_factory=Costs)
     counters: Counters = field(default_factory=Counters)
     programs: Annotated[tuple[Program, ...], _key("Referral programmes.")] = ()
+    privacy: Privacy = field(default_factory=Privacy)
 
     def problems(self) -> Found:
         """Names given twice."""

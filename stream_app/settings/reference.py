@@ -18,9 +18,6 @@ from stream_app.settings.show import inline
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 
-_NOT_YET = {"programs"}
-"""Sections that are read and checked, so that they can be written down already."""
-
 _HEAD = """\
 # Configuration
 
@@ -67,8 +64,7 @@ def _sections(cls: type[msgspec.Struct], path: str) -> Iterator[str]:
         yield f"{'#' * min(4, 2 + name.replace('.*', '').count('.'))} `{heading}`"
         yield ""
         about = " ".join((inner.__doc__ or "").split())
-        later_on = "Not used by this release yet." if name in _NOT_YET else ""
-        yield " ".join(dict.fromkeys(part for part in (words, about, later_on) if part))
+        yield " ".join(dict.fromkeys(part for part in (words, about) if part))
         yield ""
         yield from _sections(inner, name)
 

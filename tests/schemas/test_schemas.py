@@ -16,6 +16,7 @@ from stream_app.domain.costs import CostRules, read_cost, spend_of
 from stream_app.domain.errors import Refused
 from stream_app.domain.events import money_of, read_click, read_conversion
 from stream_app.domain.lead_events import compact, read_lead_update
+from stream_app.domain.referral.member import read_referral_event
 from stream_app.domain.sources import SourceResolver, SourceRules
 from stream_app.engine.processor import DeadLetterReason
 from stream_app.reference import load
@@ -48,6 +49,8 @@ def taken(topic: str, value: bytes) -> None:
             money_of(getattr(conversion, field), conversion.currency, "EUR", field)
     elif topic == "lead-updates":
         compact(read_lead_update(value), "EUR", RESOLVER)
+    elif topic == "referral-events":
+        read_referral_event(value)
     elif topic == "costs":
         spend_of(read_cost(value), CostRules("EUR"), RESOLVER)
 

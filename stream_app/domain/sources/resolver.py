@@ -74,7 +74,9 @@ class SourceResolver:
         self._ga_categories = tables.ga_categories
         self._referrers = Referrers(rules, self._matcher, tables.spam, tables.ga_categories, cache_size)
         self._lately = self._referrers.lately.get
-        self._scanner = TagScanner(self._click_ids, () if self._ga4 else rules.referral_parameters)
+        parameters, prefixes = ((), ()) if self._ga4 else (rules.referral_parameters, rules.referral_prefixes)
+        self._scanner = TagScanner(self._click_ids, parameters, prefixes)
+        self._has_paths = bool(prefixes)
         self._offline = OfflineSources(rules.phone_numbers)
         self._bots = BotDetector(tables.ai_crawlers, cache_size=1_024)
         self._pages: BoundedCache[str, str] = BoundedCache(cache_size)
@@ -102,7 +104,7 @@ class SourceResolver:
         else:
             cut = -1
             known = self._referrers.none
-        if "?" in url or "#" in url:
+        if "?" in url or "#" in url or (self._has_paths and self._scanner.is_referral_path(url)):
             landed = self._by_landing(known, url)
             if landed is not None:
                 return landed

@@ -70,3 +70,5 @@ class SourceRules(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tracking numbers, and e-mail addresses, with what they stand for."""
     referral_parameters: tuple[str, ...] = ()
     """Query parameters that carry a referral code (`link_parameters` of the programmes)."""
+    referral_prefixes: tuple[str, ...] = ()
+    """Beginnings of paths that a referral code follows (`path_prefixes` of the programmes)."""

@@ -60,7 +60,13 @@ class TagSet(NamedTuple):
 class TagScanner:
     """Finds what matters in a landing page's query and fragment, in one pass over the parameters."""
 
-    def __init__(self, click_ids: Iterable[str], referral_parameters: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        click_ids: Iterable[str],
+        referral_parameters: Iterable[str] = (),
+        referral_prefixes: Iterable[str] = (),
+    ) -> None:
+        self._prefixes = tuple(prefix.lower().rstrip("/") + "/" for prefix in referral_prefixes)
         self._click_ids = frozenset(name.lower() for name in click_ids)
         self._marks = self._click_ids | {CROSS_DOMAIN, REFERRAL_LINK}
         self._names = {name.lower(): REFERRAL_LINK for name in referral_parameters}
@@ -69,14 +75,22 @@ class TagScanner:
         self._names.update(_MATOMO)
         self._names.update({CROSS_DOMAIN: CROSS_DOMAIN, OPENSTAT: OPENSTAT})
 
+    def is_referral_path(self, url: str) -> bool:
+        """Whether the path is a referral link's: one of the prefixes, and something behind it."""
+        if not self._prefixes:
+            return False
+        start = url.find("/", url.find("//") + 2)
+        path = url[start:].partition("?")[0].partition("#")[0].lower() if start > 0 else ""
+        return any(path.startswith(prefix) and len(path) > len(prefix) for prefix in self._prefixes)
+
     def scan(self, url: str) -> Found | None:
         """What matters in query and fragment; None if nothing does. Names compare without case, the first value that
         is not missing counts, the query goes before the fragment."""
         if len(url) > MAX_URL:
             url = url[:MAX_URL]
+        found: dict[str, str] = {REFERRAL_LINK: ""} if self.is_referral_path(url) else {}
         url, _, fragment = url.partition("#")
         query = url.partition("?")[2]
-        found: dict[str, str] = {}
         if query:
             self._collect(query, found, "")
         if fragment and "=" in fragment:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stream_app.domain.bots import BotDetector
+from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.errors import Refused
-from stream_app.domain.events import Conversion, moment, money_of, read_click, read_conversion
+from stream_app.domain.events import Click, Conversion, moment, money_of, read_click, read_conversion
 from stream_app.domain.hits import BOT, CONVERSION, KIND_OF_CLICK, REFUND, SPAM, Hit, Sale
 from stream_app.domain.ids import order_key
+from stream_app.domain.referral.links import LinkReader
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.model import DIRECT, Source
 from stream_app.domain.sources.resolver import SourceResolver
@@ -46,12 +50,19 @@ class _Verdicts(dict[str, bool]):
         return bot
 
 
-def click_decoder(rules: JourneyRules, resolver: SourceResolver, bots: BotDetector) -> Decoder[Hit]:
+def click_decoder(
+    rules: JourneyRules,
+    resolver: SourceResolver,
+    bots: BotDetector,
+    links: LinkReader | None = None,
+    hasher: ContactHasher | None = None,
+) -> Decoder[Hit]:
     """A click's bytes → its compact event with the source resolved. A closure, as every click passes here."""
     grace_ms = rules.sessions.grace_ms
     resolve = resolver.resolve
     direct = direct_source(resolver)
     is_bot = _Verdicts(bots)
+    captured = _capturing(links, hasher)
 
     def decode(key: bytes | None, value: bytes | None, ts: int) -> Hit:
         """Raises Rejected, and nothing else, whatever the bytes."""
@@ -84,18 +95,34 @@ def click_decoder(rules: JourneyRules, resolver: SourceResolver, bots: BotDetect
             return Hit(at, click.event_id, SPAM, client=client)
         elif source is direct:
             source = None
+        code = captured(click, source)
         if "?" in url or "#" in url:
             url = url.partition("?")[0].partition("#")[0]
         user = click.user_id or ""
-        return Hit(at, click.event_id, KIND_OF_CLICK[click.kind], source, referral, user, url, None, client)
+        return Hit(at, click.event_id, KIND_OF_CLICK[click.kind], source, referral, user, url, None, client, code)
 
     return decode
+
+
+def _capturing(links: LinkReader | None, hasher: ContactHasher | None) -> Callable[[Click, Source | None], str]:
+    """How a visit's referral code is found, with what else people need to know of the visit."""
+    if not links or hasher is None:
+        return lambda _click, _source: ""
+
+    def captured(click: Click, source: Source | None) -> str:
+        code = links.captured(click.url, click.referrer or "", source.click_id_type if source is not None else "")
+        return code + hasher.contact(ip=click.ip).ip.hex() if code and click.ip else code
+
+    return captured
 
 
 class ConversionDecoder:
     """A conversion's or refund's bytes → its compact event."""
 
-    def __init__(self, rules: JourneyRules, resolver: SourceResolver, bots: BotDetector) -> None:
+    def __init__(
+        self, rules: JourneyRules, resolver: SourceResolver, bots: BotDetector, hasher: ContactHasher | None = None
+    ) -> None:
+        self._hasher = hasher
         self._grace_ms = rules.sessions.grace_ms
         self._life_ms = rules.client_life_ms
         self._currency = rules.currency
@@ -143,6 +170,7 @@ class ConversionDecoder:
             suspicious=bool(conversion.suspicious),
             promo_code=conversion.promo_code or "",
             invite_code=conversion.invite_code or "",
+            contact=self._contact(conversion),
         )
         return Hit(
             at,
@@ -155,6 +183,12 @@ class ConversionDecoder:
             sale,
             client_id if key is None else "",
         )
+
+    def _contact(self, conversion: Conversion) -> tuple[bytes, ...]:
+        """Contacts leave this place as keyed hashes only."""
+        if self._hasher is None:
+            return ()
+        return self._hasher.contact(conversion.email, conversion.phone, conversion.name, conversion.ip).packed()
 
     def _offline_source(self, conversion: Conversion) -> Source | None:
         """The touchpoint that an offline conversion is itself: named by its fields, else by what was called."""

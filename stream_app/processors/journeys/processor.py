@@ -20,8 +20,10 @@ from stream_app.domain import client as clients
 from stream_app.domain import hits
 from stream_app.domain.bots import BotDetector
 from stream_app.domain.client import Client, Timeline
+from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.hits import BOT, CONVERSION, REFUND, Hit
 from stream_app.domain.journey import Converted, Fold
+from stream_app.domain.referral.links import LinkReader
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.resolver import SourceResolver
@@ -57,11 +59,13 @@ class JourneysProcessor:
         *,
         tellers: Sequence[Teller] = (),
         counter: Counter | None = None,
+        links: LinkReader | None = None,
+        hasher: ContactHasher | None = None,
     ) -> None:
         self.rules = rules
         self._decoders: dict[str, Decoder[Any]] = {
-            "clicks": click_decoder(rules, resolver, bots),
-            "conversions": ConversionDecoder(rules, resolver, bots),
+            "clicks": click_decoder(rules, resolver, bots, links, hasher),
+            "conversions": ConversionDecoder(rules, resolver, bots, hasher),
             LEAD_QUESTION: read_question,
         }
         self._grace_ms = rules.sessions.grace_ms

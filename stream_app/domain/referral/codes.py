@@ -1,0 +1,60 @@
+"""Codes: one namespace for links, promo codes and aliases of all programmes, without letter case; never reassigned."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Literal
+
+import msgspec
+
+Form = Literal["code", "promo", "alias"]
+
+MAX_CODE = 128
+
+
+def normal_code(text: str) -> str:
+    """A code as it is compared: NFKC, trimmed, without letter case; empty for what can be none."""
+    code = unicodedata.normalize("NFKC", text).strip().casefold()
+    if len(code.encode()) > MAX_CODE or any(unicodedata.category(c).startswith("C") for c in code):
+        return ""
+    return code
+
+
+class Claim(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Somebody enrolled with a code. Active from `at` until `until`, exclusive (0: still)."""
+
+    user: str
+    program: str
+    at: int
+    event_id: str
+    form: Form = "code"
+    advocate_kind: str = "customer"
+    until: int = 0
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """The smallest owns the code."""
+        return (self.at, self.event_id)
+
+    def active_at(self, at: int) -> bool:
+        """Whether the code could be used at that time."""
+        return self.at <= at and (not self.until or at < self.until)
+
+
+def owner(claims: dict[str, Claim]) -> str:
+    """Who has the code: whoever claimed it first, for ever (semantics 43)."""
+    return min(claims.values(), key=lambda claim: claim.order).user if claims else ""
+
+
+def ruling(claims: dict[str, Claim]) -> tuple[Claim, ...]:
+    """The owner's claims in order of time; a later enrolment with the same code makes it active again.
+
+    A code belongs to one programme at a time: of overlapping claims the earlier one stands until it ends.
+    """
+    holder = owner(claims)
+    return tuple(sorted((claim for claim in claims.values() if claim.user == holder), key=lambda claim: claim.order))
+
+
+def active(claims: tuple[Claim, ...], at: int) -> Claim | None:
+    """The claim under which a code could be used at a time."""
+    return next((claim for claim in claims if claim.active_at(at)), None)

@@ -1,0 +1,177 @@
+"""What journeys, codes and people tell each other about referrals. Bodies of facts (decisions 0012 and 0018): compact,
+without anything personal but keyed hashes."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from stream_app.domain.contacts import NO_CONTACT, Contact
+from stream_app.domain.referral.codes import Claim
+
+CONVERSION = "referral-conversion"
+CAPTURED = "referral-captured"
+CLAIM = "referral-claim"
+QUESTION = "referral-question"
+ANSWER = "referral-answer"
+CONTACT = "referral-contact"
+KNOWN = "referral-known"
+ALIAS = "referral-alias"
+INHERITED = "referral-inherited"
+WALK = "referral-walk"
+PAYOUT = "referral-payout"
+
+PAID_AD = 1
+"""The visit also bore a paid advertisement's click id."""
+COUPON_SITE = 2
+"""The visit came from a coupon site."""
+
+CLIENT = "\x1f"
+"""Begins the person key of a client who is nobody known: no id holds a control character."""
+
+Moment = tuple[int, str]
+"""(occurred_at, event_id): the order in which everything is ranked."""
+
+
+def person_of(user: str, client: str) -> str:
+    """The person behind an event: the user if known, else the client (semantics 42)."""
+    return user or CLIENT + client
+
+
+class Visit(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A visit that brought a code."""
+
+    code: str
+    at: int
+    flags: int = 0
+
+
+class Visits(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-captured`."""
+
+    visits: tuple[Visit, ...]
+
+
+class RefundLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A refund of a conversion's order, cut to what was left of it."""
+
+    event_id: str
+    at: int
+    value: Decimal
+
+
+class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-conversion`: a goal reached, or a lead's status entered, by somebody."""
+
+    at: int
+    event_id: str
+    goal: str
+    status: str = ""
+    """mql, sql or won: the lead's status that qualifies; `goal` is then the lead's."""
+    value: Decimal | None = None
+    """Gross value, or the lead's revenue."""
+    currency: str = ""
+    profit: Decimal | None = None
+    paid: bool = False
+    """Its goal is paid: it makes a customer."""
+    client: str = ""
+    user: str = ""
+    codes: tuple[str, ...] = ()
+    """Codes given with the conversion: promo code, then invite code."""
+    visits: tuple[Visit, ...] = ()
+    contact: Contact = NO_CONTACT
+    refunds: tuple[RefundLine, ...] = ()
+    withdrawn: str = ""
+    """Event that took it back: a lead's status that was left."""
+
+    @property
+    def moment(self) -> Moment:
+        """Where it stands in time."""
+        return (self.at, self.event_id)
+
+
+class Question(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-question`: whose is this code? Corrections are wanted for uses up to `until`."""
+
+    until: int
+
+
+class Answer(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-answer`: the owner's claims, oldest first."""
+
+    claims: tuple[Claim, ...]
+
+
+class FirstPaid(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-contact`: when this person first paid (`at` 0: never), and whether they need to hear of others
+    with the same contact."""
+
+    at: int = 0
+    event_id: str = ""
+    asks: bool = False
+
+
+class Known(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-known`: the first paid conversion of anybody else with this contact."""
+
+    at: int
+    event_id: str
+
+
+class Binding(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Who referred a person, in which programme, since when. It never changes."""
+
+    program: str
+    referrer: str
+    code: str
+    at: int
+    event_id: str
+
+    @property
+    def moment(self) -> Moment:
+        """When it was made."""
+        return (self.at, self.event_id)
+
+
+class Alias(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-alias`: the client is this user's."""
+
+    user: str
+
+
+class Inherited(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-inherited`: what the client did as nobody known."""
+
+    bindings: tuple[Binding, ...] = ()
+    first_paid: Moment | None = None
+    visits: tuple[Visit, ...] = ()
+
+
+class Walk(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-walk`: a conversion as it concerns one ancestor."""
+
+    program: str
+    level: int
+    """1 to 3; 0: the referred person's own reward."""
+    conversion_id: str
+    purchase: Purchase
+    """Without codes and visits."""
+    buyer: str
+    """The referred person's key."""
+    code: str
+    referrer: str
+    """The referrer at level 1."""
+    bound_at: int
+    first: bool
+    chain: tuple[str, ...] = ()
+    """Referrers already on the way, level 1 first."""
+    blocks: tuple[str, ...] = ()
+    """Why nobody is paid; reasons known at the buyer."""
+    holds: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def moment(self) -> Moment:
+        """When the conversion was."""
+        return self.purchase.moment

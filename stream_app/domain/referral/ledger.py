@@ -1,0 +1,311 @@
+"""The books of one person: what is owed for each conversion, what became of it, and the sums.
+
+An entry is a (programme, conversion, level). Amounts are exact decimals; every amount is rounded once, half-up, where
+it is owed (semantics 44–46).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final
+
+import msgspec
+
+from stream_app.domain.ids import SEPARATOR, short
+from stream_app.domain.money import add
+from stream_app.domain.referral.facts import Moment, RefundLine, Walk
+from stream_app.domain.referral.programs import Program, Rate, RewardKind, half_up
+
+PENDING: Final = 0
+ON_HOLD: Final = 1
+APPROVED: Final = 2
+PAID: Final = 3
+REJECTED: Final = 4
+REFUNDED: Final = 5
+STATUSES: Final = ("pending", "on_hold", "approved", "paid", "rejected", "refunded")
+
+ZERO: Final = Decimal(0)
+MONEY_KINDS: Final = frozenset({"percent", "fixed"})
+"""Kinds of reward that are paid out; discounts and gifts are given otherwise."""
+
+
+def reward_id(program: str, conversion_id: str, level: int) -> str:
+    """One reward for each (programme, conversion, level); level 0 is the referred person's."""
+    return short(f"{program}{SEPARATOR}{conversion_id}{SEPARATOR}{level}")
+
+
+class Clawback(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a refund takes back of a reward that was paid: a negative reward of its own, approved at once."""
+
+    event_id: str
+    at: int
+    amount: Decimal
+    refund: RefundLine | None
+    """None: the conversion itself was withdrawn."""
+    paid_at: int = 0
+    payout: str = ""
+    digest: int = 0
+
+
+class Entry(msgspec.Struct, gc=False, array_like=True):
+    """One reward."""
+
+    id: str
+    walk: Walk
+    kind: RewardKind
+    rate: Rate
+    currency: str
+    gross: Decimal
+    """Owed at first, after the cap."""
+    status: int
+    reasons: tuple[str, ...]
+    due: int
+    """pending: when it is approved; on_hold: when the time for review is over."""
+    advocate_kind: str = ""
+    basis: Decimal | None = None
+    approved_at: int = 0
+    paid_at: int = 0
+    paid: Decimal = ZERO
+    payout: str = ""
+    covered: tuple[RefundLine, ...] = ()
+    """Refunds that were taken into account when it was paid."""
+    withdrawn: str = ""
+    """Event that took the conversion back after it was booked."""
+    clawbacks: tuple[Clawback, ...] = ()
+    next: str = ""
+    """Who was told at the next level."""
+    next_digest: int = 0
+    digest: int = 0
+    """Of the record last written; 0: none."""
+
+    @property
+    def refunds(self) -> tuple[RefundLine, ...]:
+        """Refunds that count: those known now, and those that money has moved for."""
+        lines = {line.event_id: line for line in self.walk.purchase.refunds}
+        lines.update({line.event_id: line for line in self.covered})
+        lines.update({c.refund.event_id: c.refund for c in self.clawbacks if c.refund is not None and c.paid_at})
+        return tuple(sorted(lines.values(), key=lambda line: (line.at, line.event_id)))
+
+    @property
+    def entitlement(self) -> Decimal:
+        """What is owed now."""
+        if self.withdrawn:
+            return ZERO
+        return entitled(self, self.refunds)
+
+    @property
+    def amount(self) -> Decimal:
+        """Of the record itself: what was paid, else what is owed."""
+        return self.paid if self.status == PAID else self.entitlement
+
+    @property
+    def shown_status(self) -> int:
+        """`refunded` once nothing is left of what was not yet paid."""
+        if self.status in (PENDING, ON_HOLD, APPROVED) and self.gross and not self.entitlement:
+            return REFUNDED
+        return self.status
+
+
+def entitled(entry: Entry, refunds: Iterable[RefundLine]) -> Decimal:
+    """What is owed after these refunds: half-up(rate × (basis − refunds)), at most what the cap left at first
+    (semantics 45). A fixed amount, and a profit, shrink in proportion."""
+    refunded = sum((line.value for line in refunds), ZERO)
+    if not refunded:
+        return entry.gross
+    value = entry.walk.purchase.value
+    if not value:
+        return entry.gross
+    left = max(Fraction(0), 1 - Fraction(refunded) / Fraction(value))
+    whole = (
+        Fraction(entry.basis or ZERO) * Fraction(entry.rate.value) / 100
+        if entry.rate.percent
+        else Fraction(entry.rate.value)
+    )
+    return min(entry.gross, half_up(whole * left, entry.currency))
+
+
+def clawed_back(entry: Entry) -> tuple[Clawback, ...]:
+    """The negative rewards of a paid entry, one for each refund since: each books the difference it makes."""
+    if entry.status != PAID:
+        return ()
+    moved = [c for c in entry.clawbacks if c.paid_at]
+    known = {c.event_id: c for c in entry.clawbacks}
+    counted = [*entry.covered, *(c.refund for c in moved if c.refund is not None)]
+    done = {line.event_id for line in counted}
+    gone = any(c.refund is None for c in moved)
+    owed = add(entry.paid, sum((c.amount for c in moved), ZERO))
+    result = list(moved)
+    for line in entry.refunds:
+        if line.event_id in done or gone:
+            continue
+        counted.append(line)
+        left = entitled(entry, counted)
+        if left < owed:
+            before = known.get(line.event_id)
+            result.append(Clawback(line.event_id, line.at, left - owed, line, digest=before.digest if before else 0))
+            owed = left
+    if entry.withdrawn and not gone and owed > 0:
+        before = known.get(entry.withdrawn)
+        at = entry.walk.purchase.at
+        result.append(Clawback(entry.withdrawn, at, -owed, None, digest=before.digest if before else 0))
+    return tuple(result)
+
+
+class Sums(msgspec.Struct, gc=False, array_like=True):
+    """Money of one currency by what became of it. earned = pending + on_hold + approved + paid + rejected + refunded
+    (semantics 45)."""
+
+    earned: Decimal = ZERO
+    pending: Decimal = ZERO
+    on_hold: Decimal = ZERO
+    approved: Decimal = ZERO
+    paid: Decimal = ZERO
+    rejected: Decimal = ZERO
+    refunded: Decimal = ZERO
+
+    def moved(self, before: Sums, after: Sums) -> Sums:
+        """With `after` in place of `before`."""
+        return Sums(
+            *(add(own, add(new, -old)) for own, old, new in zip(self._all, before._all, after._all, strict=True))
+        )
+
+    @property
+    def _all(self) -> tuple[Decimal, ...]:
+        return (self.earned, self.pending, self.on_hold, self.approved, self.paid, self.rejected, self.refunded)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the identity holds."""
+        return self.earned == sum(self._all[1:], ZERO)
+
+    @property
+    def due(self) -> Decimal:
+        """Approved and not yet paid; negative when more was taken back than is approved."""
+        return self.approved
+
+
+def sums_of(entry: Entry) -> Sums:
+    """What one entry, with its clawbacks, adds to the sums of its currency."""
+    sums = Sums(earned=entry.gross)
+    _put(sums, entry.status, entry.amount)
+    for clawback in entry.clawbacks:
+        _put(sums, PAID if clawback.paid_at else APPROVED, clawback.amount)
+    sums.refunded = entry.gross - entry.amount - sum((c.amount for c in entry.clawbacks), ZERO)
+    return sums
+
+
+def _put(sums: Sums, status: int, amount: Decimal) -> None:
+    match status:
+        case 0:
+            sums.pending += amount
+        case 1:
+            sums.on_hold += amount
+        case 2:
+            sums.approved += amount
+        case 3:
+            sums.paid += amount
+        case _:
+            sums.rejected += amount
+
+
+# --- ranks ---------------------------------------------------------------------------------------------------
+
+
+class Open(msgspec.Struct, gc=False, array_like=True):
+    """An entry that may still change in every respect: what ranks need of it."""
+
+    id: str
+    at: int
+    event_id: str
+    settles: int
+    program: str
+    level: int
+    ip: bytes = b""
+    currency: str = ""
+    wish: Decimal = ZERO
+    """Owed before the cap, in its own currency; 0: it has no part in ranks."""
+    capped: Decimal | None = None
+    """What the cap leaves of it, as last ranked; None: all."""
+    holds: tuple[str, ...] = ()
+    """What ranks say against it, as last ranked."""
+
+    @property
+    def moment(self) -> tuple[int, str, str]:
+        """Ranked by time, event, then id."""
+        return (self.at, self.event_id, self.id)
+
+
+class Ranks(msgspec.Struct, gc=False, array_like=True):
+    """What settled entries leave for ranking later ones."""
+
+    capped: dict[str, Decimal] = {}  # msgspec copies it for each struct
+    """programme and period → granted so far, in the programme's currency."""
+    bursts: dict[str, tuple[int, ...]] = {}
+    """programme → times of the latest entries."""
+
+
+def payable(
+    entries: Sequence[Entry], at: int, currency: str, program: str
+) -> list[tuple[tuple[bool, int, str], Entry, Clawback | None, Decimal]]:
+    """What could be paid at a time: approved rewards and clawbacks of a programme in a currency, negatives first, then
+    the oldest by (due_at, id) (semantics 46)."""
+    found: list[tuple[tuple[bool, int, str], Entry, Clawback | None, Decimal]] = []
+    for entry in entries:
+        if entry.currency != currency or entry.walk.program != program or entry.kind not in MONEY_KINDS:
+            continue
+        if entry.status == APPROVED and entry.approved_at <= at:
+            amount = amount_at(entry, at)
+            if amount:
+                found.append(((amount > 0, entry.due, entry.id), entry, None, amount))
+        found.extend(
+            ((False, clawback.at, f"{entry.id}-r{clawback.event_id}"), entry, clawback, clawback.amount)
+            for clawback in entry.clawbacks
+            if not clawback.paid_at and clawback.at <= at and entry.paid_at <= at
+        )
+    return sorted(found, key=lambda item: item[0])
+
+
+def amount_at(entry: Entry, at: int) -> Decimal:
+    """What an approved reward was worth at a time: refunds since then are clawed back later."""
+    if entry.withdrawn:
+        return ZERO
+    return entitled(entry, [line for line in entry.refunds if line.at <= at])
+
+
+def pay(entry: Entry, at: int, payout: str) -> None:
+    """Pays an approved reward."""
+    entry.paid = amount_at(entry, at)
+    entry.covered = tuple(line for line in entry.refunds if line.at <= at)
+    entry.status, entry.paid_at, entry.payout = PAID, at, payout
+
+
+def cap_key(program: Program, at: int) -> str:
+    """Under which a programme's cap is counted."""
+    return f"{program.name}{SEPARATOR}{program.period(at)}"
+
+
+__all__ = [
+    "APPROVED",
+    "ON_HOLD",
+    "PAID",
+    "PENDING",
+    "REFUNDED",
+    "REJECTED",
+    "STATUSES",
+    "Clawback",
+    "Entry",
+    "Moment",
+    "Open",
+    "Ranks",
+    "Sums",
+    "amount_at",
+    "cap_key",
+    "clawed_back",
+    "entitled",
+    "pay",
+    "payable",
+    "reward_id",
+    "sums_of",
+]

@@ -1,0 +1,277 @@
+"""Whose is a code? Who else has this e-mail or telephone? Claims and contact hashes by key (decision 0018).
+
+Whoever asks gets an answer at once, and a correction whenever it changes while the question still matters. Questions
+are kept in rows, so that a code used by hundreds of thousands costs no more than any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import msgspec
+
+from stream_app.domain.referral.codes import Claim, Form, owner, ruling
+from stream_app.domain.referral.facts import (
+    ANSWER,
+    CLAIM,
+    CONTACT,
+    KNOWN,
+    QUESTION,
+    Answer,
+    FirstPaid,
+    Known,
+    Question,
+)
+from stream_app.domain.times import MINUTE_MS, rfc3339
+from stream_app.engine.processor import Context, Decoder, Rejected, Rows
+from stream_app.processors.facts import Letter, encode_body
+
+CODE_KEY = b"c:"
+CONTACT_KEY = b"h:"
+QUESTIONS_A_ROW = 256
+MAX_PEOPLE = 64
+"""People kept with one contact: those who paid first, and those who ask."""
+
+
+class ClaimLetter(msgspec.Struct, frozen=True, gc=False):
+    """A claim on its way, in words: should the code be taken, this becomes the dead letter. It is the event that was
+    sent, without the contacts."""
+
+    event_id: str
+    user_id: str
+    occurred_at: str
+    program: str
+    code: str
+    form: Form
+    advocate_kind: str
+    at: int
+    until: int
+    type: str = "enrolled"
+    gone: bool = False
+
+
+def claim_letter(code: str, claim: Claim, *, gone: bool = False) -> bytes:
+    """What people tell a code."""
+    return _encode_claim(
+        ClaimLetter(
+            claim.event_id,
+            claim.user,
+            rfc3339(claim.at),
+            claim.program,
+            code,
+            claim.form,
+            claim.advocate_kind,
+            claim.at,
+            claim.until,
+            gone=gone,
+        )
+    )
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Somebody's question, and until when a correction matters."""
+
+    person: bytes
+    until: int
+
+
+class Page(msgspec.Struct, gc=False, array_like=True):
+    """A row of questions."""
+
+    row: int
+    count: int
+    until: int
+
+
+class Register(msgspec.Struct, gc=False, array_like=True):
+    """One code, or one contact hash."""
+
+    claims: dict[str, Claim] = {}  # msgspec copies it for each struct
+    pages: list[Page] = []
+    refused: tuple[str, ...] = ()
+    """Claims that were sent to the dead letters."""
+    paid: dict[str, FirstPaid] = {}
+    """Of a contact: person → when they first paid."""
+
+
+class Heard(msgspec.Struct, gc=False):
+    """A fact as it came."""
+
+    kind: str
+    id: str
+    body: Claim | Question | FirstPaid | None
+
+
+_encode_claim = msgspec.json.Encoder().encode
+_decode_claim = msgspec.json.Decoder(ClaimLetter).decode
+_decode_question = msgspec.msgpack.Decoder(Letter[Question]).decode
+_decode_contact = msgspec.msgpack.Decoder(Letter[FirstPaid]).decode
+_encode_state = msgspec.msgpack.Encoder().encode
+_decode_state = msgspec.msgpack.Decoder(Register).decode
+_decode_asked = msgspec.msgpack.Decoder(list[Asked]).decode
+
+
+class CodesProcessor:
+    """Folds claims and questions of each code, and first purchases of each contact."""
+
+    name = "codes"
+    tag = b"k"
+    inputs: Sequence[str] = ()
+    kinds: Sequence[str] = (CLAIM, QUESTION, CONTACT)
+    state_version = 1
+
+    def __init__(self, *, grace_ms: int) -> None:
+        self._open_ms = grace_ms + MINUTE_MS
+
+    def decoder(self, source: str) -> Decoder[Heard]:
+        """The decoder of one kind of fact."""
+
+        def decode(_key: bytes | None, value: bytes | None, _ts: int) -> Heard:
+            try:
+                if source == CLAIM:
+                    letter = _decode_claim(value or b"")
+                    claim = Claim(
+                        letter.user_id,
+                        letter.program,
+                        letter.at,
+                        letter.event_id,
+                        letter.form,
+                        letter.advocate_kind,
+                        letter.until,
+                    )
+                    return Heard(source, letter.event_id, None if letter.gone else claim)
+                told: Letter[Question] | Letter[FirstPaid]
+                told = _decode_question(value or b"") if source == QUESTION else _decode_contact(value or b"")
+                return Heard(source, told.id, told.body)
+            except msgspec.DecodeError as error:
+                raise Rejected("bad_json", f"a {source} that this version cannot read") from error
+
+        return decode
+
+    def key_of(self, event: Heard) -> bytes:
+        """Facts always have a key."""
+        raise AssertionError(event.kind)
+
+    def fold(self, key: bytes, state: Register | None, events: list[Heard], context: Context[Heard]) -> Register | None:
+        """Takes what was told, and answers."""
+        register = state if state is not None else Register()
+        if key.startswith(CONTACT_KEY):
+            self._contacts(key, register, events, context)
+        else:
+            self._code(key, register, events, context)
+        return register
+
+    def wake(self, key: bytes, state: Register, context: Context[Heard]) -> Register:
+        """Forgets questions that no correction can come for."""
+        self._forget(key, state, context)
+        return state
+
+    def due(self, state: Register) -> int:
+        """When the last question of the oldest page is over."""
+        return min(page.until for page in state.pages) + self._open_ms + 1 if state.pages else 0
+
+    # --- codes ---------------------------------------------------------------------------------------
+
+    def _code(self, key: bytes, register: Register, events: list[Heard], context: Context[Heard]) -> None:
+        self._forget(key, register, context)
+        before = ruling(register.claims)
+        asking: dict[str, int] = {}
+        claimed: dict[str, Heard] = {}
+        for event in events:
+            if event.kind == QUESTION:
+                if isinstance(event.body, Question):
+                    asking[event.id] = max(event.body.until, asking.get(event.id, 0))
+            elif event.body is None:
+                register.claims.pop(event.id, None)
+            else:
+                register.claims[event.id] = cast("Claim", event.body)
+                claimed[event.id] = event
+        after = ruling(register.claims)
+        self._refuse(register, claimed, context)
+        code = key[len(CODE_KEY) :].decode()
+        told = set(asking)
+        if after != before:
+            told.update(
+                asked.person.decode() for page in register.pages for asked in self._page(key, page, context.rows)
+            )
+        if after or before:
+            answer = encode_body(Letter(code, Answer(after) if after else None))
+            for person in sorted(told):
+                context.forward(ANSWER, person.encode(), answer)
+        for person, until in asking.items():
+            self._keep(key, register, Asked(person.encode(), until), context)
+
+    @staticmethod
+    def _refuse(register: Register, claimed: dict[str, Heard], context: Context[Heard]) -> None:
+        """Claims of others than the owner become dead letters, once."""
+        holder = owner(register.claims)
+        for event_id, claim in register.claims.items():
+            if claim.user != holder and event_id not in register.refused:
+                register.refused = (*register.refused, event_id)
+                late = claimed.get(event_id)
+                if late is None:
+                    context.count("codes_displaced")
+                else:
+                    context.reject(late, "code_taken", "code: belongs to somebody else, and is never reassigned")
+
+    def _keep(self, key: bytes, register: Register, asked: Asked, context: Context[Heard]) -> None:
+        if asked.until + self._open_ms < context.now:
+            return
+        last = register.pages[-1] if register.pages else None
+        if last is None or last.count >= QUESTIONS_A_ROW:
+            row = last.row + 1 if last is not None else 0
+            last = Page(row % (1 << 31), 0, 0)
+            register.pages = [*register.pages, last]
+        context.rows.put(key, last.row, _encode_state([*self._page(key, last, context.rows), asked]))
+        last.count += 1
+        last.until = max(last.until, asked.until)
+
+    @staticmethod
+    def _page(key: bytes, page: Page, rows: Rows) -> list[Asked]:
+        content = rows.get(key, page.row) if page.count else None
+        return _decode_asked(content) if content is not None else []
+
+    def _forget(self, key: bytes, register: Register, context: Context[Heard]) -> None:
+        for page in register.pages:
+            if page.until + self._open_ms < context.now:
+                context.rows.put(key, page.row, None)
+        register.pages = [page for page in register.pages if page.until + self._open_ms >= context.now]
+
+    # --- contacts ------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _contacts(key: bytes, register: Register, events: list[Heard], context: Context[Heard]) -> None:
+        before = {person: _others(register.paid, person) for person, first in register.paid.items() if first.asks}
+        for event in events:
+            if event.body is None:
+                register.paid.pop(event.id, None)
+            elif event.id in register.paid or len(register.paid) < MAX_PEOPLE:
+                register.paid[event.id] = cast("FirstPaid", event.body)
+        contact = key[len(CONTACT_KEY) :].decode()
+        for person, first in register.paid.items():
+            if first.asks:
+                known = _others(register.paid, person)
+                if person not in before or before[person] != known:
+                    context.forward(KNOWN, person.encode(), encode_body(Letter(contact, known)))
+
+    # --- codec ---------------------------------------------------------------------------------------
+
+    def load(self, _key: bytes, version: int, payload: bytes, _rows: Rows) -> Register:
+        """A register as it was when saved."""
+        if version != self.state_version:
+            raise ValueError(f"codes state version {version} is not known; this release reads {self.state_version}")
+        return _decode_state(payload)
+
+    def save(self, _key: bytes, state: Register, _rows: Rows) -> bytes:
+        """The register's bytes; questions are in rows already."""
+        return _encode_state(state)
+
+
+def _others(paid: dict[str, FirstPaid], person: str) -> Known | None:
+    """The first purchase of anybody else."""
+    others = [(first.at, first.event_id) for other, first in paid.items() if other != person and first.at]
+    return Known(*min(others)) if others else None
+
+
+__all__ = ["CODE_KEY", "CONTACT_KEY", "CodesProcessor", "claim_letter"]

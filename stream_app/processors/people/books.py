@@ -1,0 +1,566 @@
+"""Keeping one person's books during a commit: entries, ranks, due times, reviews, payouts, records."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from stream_app.domain.ids import content_digest
+from stream_app.domain.money import add
+from stream_app.domain.referral import ledger
+from stream_app.domain.referral.buyer import shown_person
+from stream_app.domain.referral.facts import WALK, Binding, Walk
+from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer
+from stream_app.domain.referral.ledger import (
+    APPROVED,
+    ON_HOLD,
+    PAID,
+    PENDING,
+    REJECTED,
+    STATUSES,
+    Entry,
+    Open,
+    Sums,
+    reward_id,
+)
+from stream_app.domain.referral.member import Membership
+from stream_app.domain.referral.programs import Program, Programs, Rate
+from stream_app.domain.referral.records import REWARDS, Reward, RewardRetraction, clawback_of, reward_of
+from stream_app.domain.times import DAY_MS, MINUTE_MS
+from stream_app.engine.processor import Context
+from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.people.shelf import Shelf
+from stream_app.processors.people.state import (
+    ENTRY_ROWS,
+    IDS_A_ROW,
+    IP_ROWS,
+    MAX_OPEN,
+    PAGE_ROWS,
+    ROWS_OF_A_KIND,
+    Books,
+    DuePage,
+    IpCount,
+)
+
+_encode_record = msgspec.json.Encoder().encode
+_encode_page = msgspec.msgpack.Encoder().encode
+_decode_due = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
+_decode_ids = msgspec.msgpack.Decoder(list[str]).decode
+_NOBODY = Sums()
+
+
+class RewardCounter(Protocol):
+    """The slot for counters: hears what one reward comes to whenever that changes."""
+
+    def move(self, entry: Entry, currency: str, before: Sums, after: Sums, context: Context[Any]) -> None:
+        """Counts `after` in place of `before`, both in `currency`."""
+        ...
+
+
+class House(NamedTuple):
+    """What all books are kept by."""
+
+    programs: Programs
+    grace_ms: int
+    currency: str
+    rules_version: str
+    counter: RewardCounter | None
+
+    @property
+    def slack_ms(self) -> int:
+        """After so long nothing that counts for a moment can come any more: grace, and a minute for the ways between
+        keys."""
+        return self.grace_ms + MINUTE_MS
+
+
+class Mismatch(Exception):
+    """A payout that doesn't fit the books; says why."""
+
+
+class Bookkeeper:
+    """One commit's work on one person's books. `write` ends it."""
+
+    def __init__(
+        self,
+        house: House,
+        key: bytes,
+        books: Books,
+        memberships: tuple[Membership, ...],
+        bindings: tuple[Binding, ...],
+        context: Context[Any],
+    ) -> None:
+        self._person = key.decode()
+        self._books = books
+        self._programs = house.programs
+        self._memberships = memberships
+        self._bindings = bindings
+        self._grace_ms = house.grace_ms
+        self._rules_version = house.rules_version
+        self._context = context
+        self._key = key
+        self._counter = house.counter
+        self._entries = Shelf(Entry, ENTRY_ROWS, key, context.rows)
+        self._before: dict[str, tuple[str, Sums]] = {}
+        """Of every entry looked at: currency and sums as they were."""
+        self._statuses: dict[str, str] = {}
+        self._taken: set[str] = set()
+        self._open = {item.id: item for item in books.open}
+        self._stale: set[str] = set()
+        """Open entries that must be assessed anew."""
+
+    # --- walks ---------------------------------------------------------------------------------------
+
+    def take(self, entry_id: str, walk: Walk | None) -> None:
+        """A walk as it is told now; None: taken back."""
+        entry = self._entry(entry_id)
+        if entry_id in self._open or entry is None:
+            if walk is not None:
+                self._take_open(entry_id, entry, walk)
+            elif entry is not None:
+                self._remove(entry)
+            return
+        if walk is None:
+            entry.withdrawn = "withdrawn"
+        else:
+            entry.walk = walk
+            entry.withdrawn = walk.purchase.withdrawn
+        if entry.status == PAID:
+            self._approve_index(entry.id)
+        self._send_on(entry, entry.next if walk is not None else None)
+
+    def _take_open(self, entry_id: str, entry: Entry | None, walk: Walk) -> None:
+        if entry is None:
+            entry = _void(entry_id, walk)
+            self._entries.put(entry)
+            self._before[entry_id] = "", _NOBODY
+            self._statuses[entry_id] = ""
+            settles = max(walk.purchase.at + self._grace_ms, self._context.now) + MINUTE_MS
+            item = Open(entry_id, walk.purchase.at, walk.purchase.event_id, settles, walk.program, walk.level)
+            self._open[entry_id] = item
+            self._books.entries += 1
+        else:
+            entry.walk = walk
+            item = self._open[entry_id]
+            item.at, item.event_id = walk.purchase.at, walk.purchase.event_id
+        self._stale.add(entry_id)
+
+    def _remove(self, entry: Entry) -> None:
+        self._send_on(entry, None)
+        del self._open[entry.id]
+        self._stale.discard(entry.id)
+        entry.gross = entry.paid = Decimal(0)
+        entry.status = REJECTED
+        self._taken.add(entry.id)
+        self._books.entries -= 1
+
+    def reassess(self) -> None:
+        """Enrolments or bindings have changed: every open entry is looked at again."""
+        self._stale.update(self._open)
+
+    # --- open entries --------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Assesses what changed, ranks what is open, and books what can change no more."""
+        owed = {entry_id: self._assess(entry_id) for entry_id in sorted(self._stale)}
+        items = sorted(self._open.values(), key=lambda item: item.moment)
+        now = self._context.now
+        early = len(items) - MAX_OPEN
+        ranking = Ranking(self._books.ranks, self._programs.exchange)
+        ips = Shelf(IpCount, IP_ROWS, self._key, self._context.rows)
+        booked = 0
+        for place, item in enumerate(items):
+            books_it = place == booked and (item.settles <= now or place < early)
+            self._rank(item, ranking, ips, owed.get(item.id))
+            if books_it:
+                booked += 1
+                self._book(item, ips)
+                if booked == len(items) or not (items[booked].settles <= now or booked < early):
+                    self._books.ranks = ranking.settled()
+        ips.write()
+        if early > 0:
+            self._context.count("referral_caps")
+        self._books.open = items[booked:]
+        self._stale.clear()
+
+    def _assess(self, entry_id: str) -> Owed | None:
+        """Who is owed what, before ranks; and who is next on the way up."""
+        entry = self._need(entry_id)
+        walk = entry.walk
+        program = self._programs.by_name.get(walk.program)
+        item = self._open[entry_id]
+        owed = None
+        if program is not None:
+            owed = (
+                owed_to_referrer(walk, program, self._person, self._memberships, self._programs.exchange)
+                if walk.level
+                else owed_to_referred(walk, program)
+            )
+        item.wish = owed.amount if owed is not None and not owed.blocks else Decimal(0)
+        item.currency = owed.currency if owed is not None else ""
+        item.ip = walk.purchase.contact.ip if walk.level == 1 and item.wish else b""
+        self._send_on(entry, self._next(walk, program))
+        return owed
+
+    def _next(self, walk: Walk, program: Program | None) -> str:
+        """The next ancestor, by bindings made at or before the conversion; empty: the walk ends here."""
+        if program is None or not walk.level or walk.level >= _levels(program) or walk.blocks:
+            return ""
+        made = [b for b in self._bindings if b.moment <= walk.moment]
+        same = [b for b in made if b.program == walk.program]
+        chosen = min(same or made, key=lambda b: b.moment, default=None)
+        if chosen is None or chosen.referrer in (*walk.chain, self._person):
+            return ""
+        return chosen.referrer
+
+    def _rank(self, item: Open, ranking: Ranking, ips: Shelf[IpCount], owed: Owed | None) -> None:
+        program = self._programs.by_name.get(item.program)
+        capped: Decimal | None = None
+        holds: tuple[str, ...] = ()
+        if program is not None and item.wish:
+            before = 0
+            if item.ip and program.fraud.same_ip:
+                found = ips.get(_ip_name(item))
+                before = found.count if found is not None else 0
+            capped, holds = ranking.rank(item, program, item.currency, before)
+        if item.id in self._stale or (capped, holds) != (item.capped, item.holds):
+            item.capped, item.holds = capped, holds
+            self._state(self._need(item.id), item, program, owed if item.id in self._stale else self._assess(item.id))
+
+    def _state(self, entry: Entry, item: Open, program: Program | None, owed: Owed | None) -> None:
+        """An open entry is a function of what is known: its amount, status and reasons."""
+        if owed is None or program is None:
+            entry.gross, entry.status, entry.reasons, entry.due = Decimal(0), REJECTED, (), 0
+            entry.advocate_kind = ""
+            return
+        entry.kind, entry.rate, entry.currency = owed.kind, owed.rate, owed.currency
+        entry.basis, entry.advocate_kind = owed.basis, owed.advocate_kind
+        notes = owed.notes
+        entry.gross = owed.amount
+        if item.capped is not None:
+            entry.gross, notes = item.capped, (*notes, "capped")
+        if owed.blocks or (item.capped is not None and not item.capped):
+            entry.status, entry.reasons, entry.due = REJECTED, (*owed.blocks, *notes), 0
+            return
+        holds = tuple(dict.fromkeys((*owed.holds, *item.holds)))
+        if holds:
+            entry.status, entry.reasons = ON_HOLD, (*holds, *notes)
+            entry.due = max(item.at + program.review_ms, item.settles)
+        else:
+            entry.status, entry.reasons = PENDING, notes
+            entry.due = max(item.at + program.holding_ms, item.settles)
+
+    def _book(self, item: Open, ips: Shelf[IpCount]) -> None:
+        """From here on only refunds, time, reviews and payouts change it."""
+        del self._open[item.id]
+        if item.ip and item.wish:
+            found = ips.get(_ip_name(item))
+            if found is None:
+                ips.put(IpCount(_ip_name(item), 1))
+            else:
+                found.count += 1
+        entry = self._need(item.id)
+        if entry.status in (PENDING, ON_HOLD):
+            self._wait(entry)
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    def mature(self) -> None:
+        """What is due by now: holding is over, or the deadline of a review."""
+        now = self._context.now
+        while ready := [page for page in self._books.due if page.first <= now]:
+            for page in ready:
+                self._mature_page(page, now)
+
+    def _mature_page(self, page: DuePage, now: int) -> None:
+        waiting = self._page(page.row, _decode_due)
+        later = [item for item in waiting if item[0] > now]
+        if later:
+            self._put_page(page.row, later)
+            page.first, page.count = min(later)[0], len(later)
+        else:
+            self._put_page(page.row, None)
+            self._books.due = [other for other in self._books.due if other is not page]
+        for due, entry_id in sorted(item for item in waiting if item[0] <= now):
+            entry = self._need(entry_id)
+            if entry.due == due:
+                self._come_due(entry)
+
+    def _come_due(self, entry: Entry) -> None:
+        program = self._programs.by_name.get(entry.walk.program)
+        if entry.status == PENDING:
+            self._approve(entry, entry.due)
+        elif entry.status == ON_HOLD:
+            entry.reasons = (*entry.reasons, "deadline")
+            if program is not None and program.on_deadline == "reject":
+                entry.status = REJECTED
+                return
+            held_until = entry.walk.purchase.at + (program.holding_ms if program is not None else 0)
+            if held_until > entry.due:
+                entry.status, entry.due = PENDING, held_until
+                self._wait(entry)
+            else:
+                self._approve(entry, entry.due)
+
+    def _approve(self, entry: Entry, at: int) -> None:
+        entry.status, entry.approved_at, entry.due = APPROVED, at, at
+        self._approve_index(entry.id)
+
+    def _wait(self, entry: Entry) -> None:
+        day = entry.due // DAY_MS
+        books = self._books
+        page = next((page for page in reversed(books.due) if page.day == day and page.count < IDS_A_ROW), None)
+        if page is None:
+            page = DuePage(day, entry.due, self._new_row(), 0)
+            books.due = [*books.due, page]
+        waiting = self._page(page.row, _decode_due) if page.count else []
+        self._put_page(page.row, [*waiting, (entry.due, entry.id)])
+        page.first, page.count = min(page.first, entry.due), page.count + 1
+
+    def _approve_index(self, entry_id: str) -> None:
+        books = self._books
+        if not books.approved or books.approved_last >= IDS_A_ROW:
+            books.approved = [*books.approved, self._new_row()]
+            books.approved_last = 0
+        row = books.approved[-1]
+        ids = self._page(row, _decode_ids) if books.approved_last else []
+        if entry_id not in ids:
+            self._put_page(row, [*ids, entry_id])
+            books.approved_last += 1
+
+    # --- reviews and payouts -------------------------------------------------------------------------
+
+    def review(self, entry_id: str, at: int, *, approve: bool) -> str:
+        """Somebody has looked at a reward. What is wrong with that; empty: done."""
+        entry = self._entry(entry_id)
+        if entry is None or entry_id in self._taken or not entry.currency:
+            return "reward_id: this person has no such reward"
+        if entry_id in self._open or entry.status not in (PENDING, ON_HOLD, APPROVED):
+            status = "not settled yet" if entry_id in self._open else STATUSES[entry.shown_status]
+            return f"reward_id: it is {status}, there is nothing to decide"
+        if not approve:
+            entry.status, entry.reasons, entry.due = REJECTED, (*entry.reasons, "rejected_by_review"), at
+        elif entry.status != APPROVED:
+            entry.reasons = (*entry.reasons, "approved_by_review") if entry.status == ON_HOLD else entry.reasons
+            self._approve(entry, max(at, entry.walk.purchase.at + self._grace_ms + MINUTE_MS))
+        return ""
+
+    def pay(
+        self, at: int, event_id: str, program_name: str, amount: Decimal, currency: str, wanted: tuple[str, ...]
+    ) -> None:
+        """Reconciles a payout with what was approved at its time, and books it. Raises Mismatch (semantics 46)."""
+        program = self._programs.by_name[program_name]
+        ids = dict.fromkeys(entry_id for row in self._books.approved for entry_id in self._page(row, _decode_ids))
+        entries = [self._need(entry_id) for entry_id in ids]
+        found = ledger.payable(entries, at, currency, program_name)
+        if wanted:
+            by_id = {
+                (f"{e.id}-r{c.event_id}" if c is not None else e.id): item for item in found for e, c in [item[1:3]]
+            }
+            missing = [name for name in dict.fromkeys(wanted) if name not in by_id]
+            if missing:
+                raise Mismatch(
+                    f"reward_ids: {len(missing)} of them cannot be paid: not approved, paid before, or unknown"
+                )
+            chosen = [by_id[name] for name in dict.fromkeys(wanted)]
+        else:
+            chosen = _oldest(found, amount)
+        total = sum((item[3] for item in chosen), Decimal(0))
+        if not chosen or total != amount:
+            raise Mismatch(f"amount: {amount:f} {currency} is not what these rewards come to, {total:f} {currency}")
+        least = self._programs.exchange.convert(total, currency, program.currency)
+        if least is None or least < program.minimum_payout:
+            raise Mismatch(f"amount: below the minimum payout of {program.minimum_payout:f} {program.currency}")
+        for _, entry, clawback, _ in chosen:
+            if clawback is None:
+                ledger.pay(entry, at, event_id)
+            else:
+                entry.clawbacks = tuple(
+                    msgspec.structs.replace(c, paid_at=at, payout=event_id) if c.event_id == clawback.event_id else c
+                    for c in entry.clawbacks
+                )
+        self._forget_paid(entries)
+
+    def _forget_paid(self, entries: list[Entry]) -> None:
+        left = []
+        for entry in entries:
+            entry.clawbacks = ledger.clawed_back(entry)
+            if entry.status == APPROVED or any(not c.paid_at for c in entry.clawbacks):
+                left.append(entry.id)
+        for row in self._books.approved:
+            self._put_page(row, None)
+        self._books.approved = []
+        self._books.approved_last = 0
+        for start in range(0, len(left), IDS_A_ROW):
+            row = self._new_row()
+            self._books.approved = [*self._books.approved, row]
+            self._books.approved_last = len(left[start : start + IDS_A_ROW])
+            self._put_page(row, left[start : start + IDS_A_ROW])
+
+    # --- facts ---------------------------------------------------------------------------------------
+
+    def _send_on(self, entry: Entry, person: str | None) -> None:
+        """Tells the next ancestor, and nobody else any more."""
+        walk = entry.walk
+        person = person or ""
+        next_id = reward_id(walk.program, walk.conversion_id, walk.level + 1)
+        if entry.next and entry.next != person:
+            self._context.forward(WALK, entry.next.encode(), encode_body(Letter(next_id, None)))
+            entry.next_digest = 0
+        entry.next = person
+        if person:
+            body = msgspec.structs.replace(
+                walk, level=walk.level + 1, chain=(*walk.chain, self._person), holds=(), notes=()
+            )
+            letter = encode_body(Letter(next_id, body))
+            digest = content_digest(letter)
+            if digest != entry.next_digest:
+                entry.next_digest = digest
+                self._context.forward(WALK, person.encode(), letter)
+
+    # --- records -------------------------------------------------------------------------------------
+
+    def write(self) -> None:
+        """Records that changed, sums, counters, rows."""
+        for entry_id in self._before:
+            entry = self._need(entry_id)
+            gone = entry_id in self._taken
+            was = {c.event_id for c in entry.clawbacks if c.digest}
+            entry.clawbacks = () if gone else ledger.clawed_back(entry)
+            self._emit(entry, gone=gone)
+            for event_id in was - {c.event_id for c in entry.clawbacks}:
+                self._retract(f"{entry.id}-r{event_id}")
+            self._add_up(entry)
+            self._gauge(entry, gone=gone)
+            if gone:
+                self._entries.drop(entry.id)
+        self._entries.write()
+
+    def _gauge(self, entry: Entry, *, gone: bool) -> None:
+        """For operators: rewards by status."""
+        now = "" if gone or not _is_shown(entry) else STATUSES[entry.shown_status]
+        before = self._statuses[entry.id]
+        if now != before:
+            if before:
+                self._context.count("rewards", before, -1)
+            if now:
+                self._context.count("rewards", now)
+
+    def _emit(self, entry: Entry, *, gone: bool) -> None:
+        if gone or not _is_shown(entry):
+            if entry.digest:
+                self._retract(entry.id)
+                entry.digest = 0
+            return
+        record = reward_of(entry, self._person, self._rules_version)
+        entry.digest = self._publish(record, entry.digest)
+        if entry.clawbacks:
+            entry.clawbacks = tuple(
+                msgspec.structs.replace(
+                    c, digest=self._publish(clawback_of(entry, c, self._person, self._rules_version), c.digest)
+                )
+                for c in entry.clawbacks
+            )
+
+    def _publish(self, record: Reward, before: int) -> int:
+        digest = content_digest(_encode_record(record))
+        if digest != before:
+            record.revision = self._context.revision
+            self._context.emit(REWARDS, shown_person(self._person).encode(), _encode_record(record))
+        return digest
+
+    def _retract(self, record_id: str) -> None:
+        user = shown_person(self._person)
+        record = RewardRetraction(record_id, self._context.revision, True, False, self._rules_version, user)
+        self._context.emit(REWARDS, user.encode(), _encode_record(record))
+        self._context.count("retractions", REWARDS)
+
+    def _add_up(self, entry: Entry) -> None:
+        """Sums and counters get new − old (semantics 45)."""
+        currency, before = self._before[entry.id]
+        after = _NOBODY if entry.id in self._taken or not _is_shown(entry) else ledger.sums_of(entry)
+        if currency not in ("", entry.currency):
+            self._move(entry, currency, before, _NOBODY)
+            before = _NOBODY
+        self._move(entry, entry.currency, before, after)
+
+    def _move(self, entry: Entry, currency: str, before: Sums, after: Sums) -> None:
+        if after == before:
+            return
+        sums = self._books.sums.get(currency, _NOBODY)
+        self._books.sums[currency] = sums.moved(before, after)
+        if self._counter is not None:
+            self._counter.move(entry, currency, before, after, self._context)
+
+    # --- rows ----------------------------------------------------------------------------------------
+
+    def _entry(self, entry_id: str) -> Entry | None:
+        entry = self._entries.get(entry_id)
+        if entry is not None and entry_id not in self._before:
+            self._statuses[entry_id] = STATUSES[entry.shown_status] if _is_shown(entry) else ""
+            self._before[entry_id] = entry.currency, ledger.sums_of(entry) if _is_shown(entry) else _NOBODY
+        return entry
+
+    def _need(self, entry_id: str) -> Entry:
+        entry = self._entry(entry_id)
+        if entry is None:
+            raise ValueError(f"people state of a person lacks the entry {entry_id}")
+        return entry
+
+    def _new_row(self) -> int:
+        row = self._books.next_row
+        self._books.next_row = (row + 1) % ROWS_OF_A_KIND
+        return row
+
+    def _page(self, row: int, decode: Any) -> Any:
+        content = self._context.rows.get(self._key, PAGE_ROWS + row)
+        if content is None:
+            raise ValueError(f"people state of a person lacks page {row}")
+        return decode(content)
+
+    def _put_page(self, row: int, items: list[Any] | None) -> None:
+        self._context.rows.put(self._key, PAGE_ROWS + row, _encode_page(items) if items is not None else None)
+
+
+def next_due(books: Books, slack_ms: int) -> int:
+    """When the books must be looked at next; 0: never."""
+    times = [page.first for page in books.due]
+    times.extend(item.settles for item in books.open)
+    if books.turns and not books.awaiting:
+        times.append(books.turns[0].at + slack_ms)
+    return min(times, default=0)
+
+
+def _void(entry_id: str, walk: Walk) -> Entry:
+    return Entry(entry_id, walk, "percent", Rate(Decimal(0)), "", Decimal(0), REJECTED, (), 0)
+
+
+def _is_shown(entry: Entry) -> bool:
+    """Whether there is anything to say about it: somebody who is owed nothing has no record."""
+    return bool(entry.currency) and bool(entry.due or (entry.status == REJECTED and entry.reasons))
+
+
+def _ip_name(item: Open) -> str:
+    return f"{item.program}/{item.ip.hex()}"
+
+
+def _levels(program: Program) -> int:
+    return max(len(program.levels), *(len(rule.levels) for rule in program.rates), 1)
+
+
+def _oldest(found: list[Any], amount: Decimal) -> list[Any]:
+    """All negatives, then the oldest, whole, until the amount is reached."""
+    chosen: list[Any] = []
+    total = Decimal(0)
+    for item in found:
+        if total == amount and item[3] > 0:
+            break
+        if total > amount and item[3] > 0:
+            break
+        chosen.append(item)
+        total = add(total, item[3])
+    return chosen
+
+
+__all__ = ["Bookkeeper", "House", "Mismatch", "RewardCounter", "next_due"]

@@ -1,0 +1,530 @@
+"""Referral events and conversions of each person → who referred them, and the topic `referral-rewards`.
+
+A commit, for one person:
+
+1. What is heard is noted: purchases, answers, enrolments, walks.
+2. As a buyer, the person's open purchases are decided anew; what follows for referrers is told where it differs.
+3. As somebody who refers, open entries are assessed and ranked; what can change no more is booked; what is due happens.
+4. Records that changed are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from stream_app.domain.contacts import ContactHasher
+from stream_app.domain.events import money_of
+from stream_app.domain.ids import content_digest, remembered
+from stream_app.domain.referral import facts
+from stream_app.domain.referral import member as members
+from stream_app.domain.referral.buyer import Buyer, Decided, Enrolment, Settled, walk_of
+from stream_app.domain.referral.buyer import Person as Deciding
+from stream_app.domain.referral.codes import normal_code
+from stream_app.domain.referral.facts import (
+    CLIENT,
+    Alias,
+    Binding,
+    FirstPaid,
+    Inherited,
+    Moment,
+    Purchase,
+    Question,
+    Visit,
+    Walk,
+)
+from stream_app.domain.referral.ledger import reward_id
+from stream_app.domain.referral.member import Invited, Membership
+from stream_app.domain.referral.programs import Programs
+from stream_app.domain.times import MINUTE_MS
+from stream_app.engine.processor import Context, Decoder, Rejected, Rows
+from stream_app.processors.codes import CODE_KEY, CONTACT_KEY, claim_letter
+from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.people.books import Bookkeeper, House, Mismatch, RewardCounter, next_due
+from stream_app.processors.people.events import BODIES, Event, EventDecoder, Happened, Heard, fact_decoder
+from stream_app.processors.people.shelf import Shelf
+from stream_app.processors.people.state import (
+    MAX_CAPTURED,
+    MAX_CLIENTS,
+    MAX_CONTACTS,
+    MAX_OPEN,
+    MAX_SEEN,
+    SOLD_ROWS,
+    Held,
+    Person,
+    Sold,
+    Turn,
+    WalkTold,
+    decode_person,
+    encode_person,
+)
+
+INPUT = "referral-events"
+
+
+class PeopleProcessor:
+    """Folds what concerns each person in referral programmes."""
+
+    name = "people"
+    tag = b"r"
+    inputs: Sequence[str] = (INPUT,)
+    kinds: Sequence[str] = (*BODIES, facts.PAYOUT)
+    state_version = 1
+
+    def __init__(
+        self,
+        programs: Programs,
+        hasher: ContactHasher,
+        *,
+        grace_ms: int,
+        currency: str,
+        rules_version: str,
+        counter: RewardCounter | None = None,
+    ) -> None:
+        self._house = House(programs, grace_ms, currency, rules_version, counter)
+        self._events = EventDecoder(programs, hasher, grace_ms=grace_ms, currency=currency)
+
+    def decoder(self, source: str) -> Decoder[Event]:
+        """The decoder of `referral-events`, of a fact, or of a turn that has come."""
+        if source in BODIES:
+            return fact_decoder(source)
+        if source == facts.PAYOUT:
+            return self._turn
+        return self._events
+
+    @staticmethod
+    def _turn(_key: bytes | None, value: bytes | None, _ts: int) -> Event:
+        return Heard(facts.PAYOUT, "", value or b"")
+
+    def key_of(self, event: Event) -> bytes:
+        """The user of an event whose record had no key."""
+        assert isinstance(event, Happened)
+        return event.user.encode()
+
+    # --- fold ----------------------------------------------------------------------------------------
+
+    def fold(self, key: bytes, state: Person | None, events: list[Event], context: Context[Event]) -> Person | None:
+        """Takes one commit's events of a person."""
+        person = state if state is not None else Person()
+        work = _Work(self._house, key, person, context)
+        for event in events:
+            work.hear(event)
+        work.finish()
+        return person
+
+    def wake(self, key: bytes, state: Person, context: Context[Event]) -> Person:
+        """Time has come for something: purchases settle, rewards are due, a payout has its turn."""
+        _Work(self._house, key, state, context).finish()
+        return state
+
+    def due(self, state: Person) -> int:
+        """When time alone changes something."""
+        times = [held.settles for held in state.held.values()]
+        times.extend(state.enrolling.values())
+        if books := next_due(state.books, self._house.slack_ms):
+            times.append(books)
+        return min(times, default=0)
+
+    def load(self, _key: bytes, version: int, payload: bytes, _rows: Rows) -> Person:
+        """A person as they were when saved."""
+        if version != self.state_version:
+            raise ValueError(f"people state version {version} is not known; this release reads {self.state_version}")
+        return decode_person(payload)
+
+    def save(self, _key: bytes, state: Person, _rows: Rows) -> bytes:
+        """The person's bytes; entries and settled purchases are in rows already."""
+        return encode_person(state)
+
+
+class _Work:
+    """One commit's work on one person."""
+
+    def __init__(self, house: House, key: bytes, person: Person, context: Context[Any]) -> None:
+        self.house = house
+        self.programs = house.programs
+        self.key = key
+        self.name = key.decode()
+        self.person = person
+        self.context = context
+        self.sold = Shelf(Sold, SOLD_ROWS, key, context.rows)
+        self.walks: dict[str, Walk | None] = {}
+        self.turns: list[tuple[Heard, Any]] = []
+        self.members_changed = False
+        self.bindings: tuple[Binding, ...] = ()
+
+    # --- 1: hear -------------------------------------------------------------------------------------
+
+    def hear(self, event: Event) -> None:
+        """Notes one event."""
+        if isinstance(event, Happened):
+            self._happened(event)
+            return
+        person = self.person
+        match event.kind:
+            case facts.CONVERSION:
+                self._purchase(event.id, event.body)
+            case facts.WALK:
+                self.walks[event.id] = event.body
+            case facts.ANSWER:
+                _note(person.answers, event.id, event.body.claims if event.body is not None else None)
+            case facts.KNOWN:
+                _note(person.known, event.id, event.body)
+            case facts.INHERITED:
+                _note(person.inherited, event.id, event.body)
+            case facts.ALIAS:
+                if event.body is not None and len(person.users) < MAX_CLIENTS:
+                    person.users.setdefault(event.body.user, 0)
+            case facts.CAPTURED:
+                _note(person.captured, event.id, event.body.visits if event.body is not None else None)
+                while len(person.captured) > MAX_CAPTURED:
+                    del person.captured[next(iter(person.captured))]
+            case _:
+                self.turns.append((event, members.read_referral_event(event.body)))
+
+    def _happened(self, event: Happened) -> None:
+        person = self.person
+        mark = remembered(event.event_id)
+        if _is_in(person.seen, mark):
+            self._again(event)
+            return
+        person.seen = (person.seen + mark)[-MAX_SEEN:]
+        match event.what:
+            case Membership() as membership:
+                self._membership(membership)
+            case Invited() as invited:
+                person.invites[invited.program] = person.invites.get(invited.program, 0) + invited.count
+            case Turn() as turn:
+                person.books.turns = sorted([*person.books.turns, turn], key=lambda t: (t.at, t.event_id))
+
+    def _again(self, event: Happened) -> None:
+        """An id seen before. Within grace the smaller (time, content) stands (semantics 23), later the first."""
+        self.context.count("duplicates")
+        what = event.what
+        if isinstance(what, Membership) and what.at + self.house.slack_ms > self.context.now:
+            same = next((m for m in self.person.memberships if m.event_id == what.event_id), None)
+            if same is not None and (what.at, repr(what)) < (same.at, repr(same)):
+                self.person.memberships = tuple(m for m in self.person.memberships if m is not same)
+                self._membership(what)
+
+    def _membership(self, membership: Membership) -> None:
+        person = self.person
+        kept = sorted([*person.memberships, membership], key=lambda m: m.moment)
+        person.memberships = tuple(kept[-members.MAX_MEMBERSHIPS :])
+        self.members_changed = True
+        if membership.joined:
+            person.enrolling[membership.event_id] = self._settles(membership.at)
+            if membership.client:
+                self._alias(membership.client)
+
+    def _purchase(self, name: str, purchase: Purchase | None) -> None:
+        person = self.person
+        held = person.held.get(name)
+        if held is None:
+            sold = self.sold.get(name)
+            if sold is not None:
+                self._sold(sold, purchase)
+                return
+            if purchase is None:
+                return
+            person.held[name] = Held(_compared(purchase), self._settles(purchase.at))
+        elif purchase is None:
+            self._tell(held, {}, {})
+            del person.held[name]
+        else:
+            held.purchase = _compared(purchase)
+        if purchase is not None and purchase.user and purchase.client:
+            self._alias(purchase.client)
+
+    def _sold(self, sold: Sold, purchase: Purchase | None) -> None:
+        """A settled purchase was refunded, or withdrawn. How it was decided stays."""
+        if purchase is None:
+            self._tell(sold, {}, {})
+            self.sold.drop(sold.id)
+            return
+        sold.purchase = _compared(purchase)
+        self._tell(sold, *self._follows(sold.id, sold.purchase, sold.decided))
+
+    def _alias(self, client: str) -> None:
+        """Asks the client what this user did before being known."""
+        person = self.person
+        if client not in person.clients and len(person.clients) < MAX_CLIENTS and not self.name.startswith(CLIENT):
+            person.clients = (*person.clients, client)
+            letter = encode_body(Letter(self.name, Alias(self.name)))
+            self.context.forward(facts.ALIAS, (CLIENT + client).encode(), letter)
+
+    def _settles(self, at: int) -> int:
+        return max(at + self.house.grace_ms, self.context.now) + MINUTE_MS
+
+    # --- 2: buy --------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Everything that follows from what was heard, and from the time."""
+        self._decide()
+        self._ask()
+        self._contacts()
+        self._claims()
+        self._bequeath()
+        self._books()
+        self.sold.write()
+
+    def _decide(self) -> None:
+        person, now = self.person, self.context.now
+        steps: list[tuple[Moment, str, Held | Membership]] = [
+            (held.purchase.moment, name, held) for name, held in person.held.items()
+        ]
+        joined = [m for m in person.memberships if m.event_id in person.enrolling]
+        steps.extend((m.moment, m.event_id, m) for m in joined)
+        steps.sort(key=lambda step: step[:2])
+        buyer = Buyer(self.programs, person.answers, self._deciding(), person.settled)
+        early = len(person.held) - MAX_OPEN
+        settling = True
+        visits = self._visits()
+        for _, name, step in steps:
+            if isinstance(step, Held):
+                decided = () if step.purchase.withdrawn else buyer.decide(step.purchase)
+                self._tell(step, *self._follows(name, step.purchase, decided))
+                settling = settling and (step.settles <= now or early > 0)
+                if settling:
+                    early -= 1
+                    self._keep_sold(name, step, decided)
+            else:
+                buyer.enrol(Enrolment(step.at, step.event_id, step.client), visits)
+                settling = settling and person.enrolling[step.event_id] <= now
+                if settling:
+                    del person.enrolling[step.event_id]
+            if settling:
+                person.settled = buyer.state.copied()
+        buyer.inherit_all()
+        self.bindings = buyer.state.bindings
+        self.first_paid = buyer.state.first_paid
+
+    def _deciding(self) -> Deciding:
+        person = self.person
+        own = {contact for held in person.held.values() for contact in _contacts_of(held.purchase)} | set(
+            person.contacts
+        )
+        return Deciding(
+            self.name,
+            tuple((known.at, known.event_id) for contact, known in sorted(person.known.items()) if contact in own),
+            tuple(b for inherited in person.inherited.values() for b in inherited.bindings),
+            tuple(i.first_paid for i in person.inherited.values() if i.first_paid is not None),
+        )
+
+    def _visits(self) -> list[Visit]:
+        person = self.person
+        visits = [v for group in person.captured.values() for v in group]
+        visits.extend(v for inherited in person.inherited.values() for v in inherited.visits)
+        return sorted(set(visits), key=lambda v: (v.at, v.code, v.flags))
+
+    def _follows(
+        self, name: str, purchase: Purchase, decided: tuple[Decided, ...]
+    ) -> tuple[dict[str, tuple[str, Walk]], dict[str, Walk]]:
+        """(walks for referrers, by reward id; this person's own rewards)."""
+        walks, own = {}, {}
+        for one in decided:
+            walk = walk_of(name, purchase, one, self.name)
+            walks[reward_id(one.program, name, 1)] = one.referrer, walk
+            program = self.programs.by_name.get(one.program)
+            if one.first and not one.blocks and program is not None and program.referred is not None:
+                own[reward_id(one.program, name, 0)] = msgspec.structs.replace(walk, level=0)
+        return walks, own
+
+    def _tell(self, record: Held | Sold, walks: dict[str, tuple[str, Walk]], own: dict[str, Walk]) -> None:
+        """Sends walks that differ from what was told, and takes back those that are gone."""
+        before = {told.id: told for told in record.told}
+        now = []
+        for name, (referrer, walk) in walks.items():
+            letter = encode_body(Letter(name, walk))
+            told = before.pop(name, None)
+            digest = content_digest(letter)
+            if told is not None and told.key != referrer:
+                self.context.forward(facts.WALK, told.key.encode(), encode_body(Letter(name, None)))
+                told = None
+            if told is None or told.digest != digest:
+                self.context.forward(facts.WALK, referrer.encode(), letter)
+            now.append(WalkTold(name, referrer, digest))
+        for name, walk in own.items():
+            told = before.pop(name, None)
+            digest = content_digest(encode_body(walk))
+            if told is None or told.digest != digest:
+                self.walks[name] = walk
+            now.append(WalkTold(name, "", digest))
+        for gone in before.values():
+            if gone.key:
+                self.context.forward(facts.WALK, gone.key.encode(), encode_body(Letter(gone.id, None)))
+            else:
+                self.walks[gone.id] = None
+        record.told = tuple(now)
+
+    def _keep_sold(self, name: str, held: Held, decided: tuple[Decided, ...]) -> None:
+        person = self.person
+        del person.held[name]
+        purchase = held.purchase
+        if purchase.paid:
+            for contact in _contacts_of(purchase):
+                first = person.paid_by.get(contact)
+                if (first is None and len(person.paid_by) < MAX_CONTACTS) or (
+                    first is not None and purchase.moment < first
+                ):
+                    person.paid_by[contact] = purchase.moment
+        if decided:
+            self.sold.put(Sold(name, msgspec.structs.replace(purchase, codes=(), visits=()), decided, held.told))
+
+    # --- what others are told ------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Asks whose the codes are that open purchases and enrolments depend on."""
+        person = self.person
+        wanted: dict[str, int] = {}
+        for held in person.held.values():
+            purchase = held.purchase
+            for code in (*purchase.codes, *(visit.code for visit in purchase.visits)):
+                wanted[code] = max(wanted.get(code, 0), purchase.at)
+        if person.enrolling:
+            latest = max(m.at for m in person.memberships if m.event_id in person.enrolling)
+            for visit in self._visits():
+                wanted[visit.code] = max(wanted.get(visit.code, 0), latest)
+        for code, until in wanted.items():
+            if person.asked.get(code, -1) < until:
+                person.asked[code] = until
+                self.context.forward(
+                    facts.QUESTION, CODE_KEY + code.encode(), encode_body(Letter(self.name, Question(until)))
+                )
+        for code in [code for code in person.asked if code not in wanted]:
+            del person.asked[code]
+            person.answers.pop(code, None)
+
+    def _contacts(self) -> None:
+        """Tells each e-mail and telephone when this person first paid with it."""
+        person = self.person
+        first: dict[str, Moment] = dict(person.paid_by)
+        asking: set[str] = set()
+        concerned: set[str] = set()
+        for held in person.held.values():
+            purchase = held.purchase
+            for contact in _contacts_of(purchase):
+                concerned.add(contact)
+                if purchase.paid and (contact not in first or purchase.moment < first[contact]):
+                    first[contact] = purchase.moment
+                if purchase.codes or purchase.visits:
+                    asking.add(contact)
+        for contact in sorted(concerned | set(person.contacts)):
+            told = person.contacts.get(contact)
+            at, event_id = first.get(contact, (0, ""))
+            now = FirstPaid(at, event_id, contact in asking or (told is not None and told.asks))
+            if now == told or (not now.asks and not now.at and told is None):
+                continue
+            if told is None and len(person.contacts) >= MAX_CONTACTS:
+                continue
+            person.contacts[contact] = now
+            key = CONTACT_KEY + contact.encode()
+            self.context.forward(facts.CONTACT, key, encode_body(Letter(self.name, now)))
+
+    def _claims(self) -> None:
+        """Tells codes who enrolled with them."""
+        if not self.members_changed:
+            return
+        person = self.person
+        claims = members.claims_of(person.memberships, self.name)
+        now = {f"{code}\x1f{event_id}": claim for (code, event_id), claim in claims.items()}
+        for name, claim in now.items():
+            if person.claimed.get(name) != claim:
+                code = name.partition("\x1f")[0]
+                self.context.forward(facts.CLAIM, CODE_KEY + code.encode(), claim_letter(code, claim))
+        for name, claim in person.claimed.items():
+            if name not in now:
+                code = name.partition("\x1f")[0]
+                self.context.forward(facts.CLAIM, CODE_KEY + code.encode(), claim_letter(code, claim, gone=True))
+        person.claimed = now
+
+    def _bequeath(self) -> None:
+        """Tells the users of this client what was done before they were known."""
+        person = self.person
+        if not person.users:
+            return
+        own = tuple(b for b in self.bindings if not any(b in i.bindings for i in person.inherited.values()))
+        body = Inherited(own, self.first_paid, tuple(self._visits()))
+        letter = encode_body(Letter(self.name, body))
+        digest = content_digest(letter)
+        for user, told in person.users.items():
+            if told != digest and (told or body != Inherited()):
+                person.users[user] = digest
+                self.context.forward(facts.INHERITED, user.encode(), letter)
+
+    # --- 3: books ------------------------------------------------------------------------------------
+
+    def _books(self) -> None:
+        person, now = self.person, self.context.now
+        books = person.books
+        turn = books.turns[0] if books.turns and not books.awaiting else None
+        if turn is not None and turn.at + self.house.slack_ms <= now:
+            books.awaiting = turn.event_id
+            self.context.forward(facts.PAYOUT, self.key, turn.record)
+        if not (self.walks or self.turns or books.open or books.due):
+            return
+        keeper = Bookkeeper(self.house, self.key, books, person.memberships, self.bindings, self.context)
+        for name, walk in self.walks.items():
+            keeper.take(name, walk)
+        grounds = content_digest(encode_body((self.bindings, person.memberships)))
+        if grounds != books.grounds:
+            books.grounds = grounds
+            keeper.reassess()
+        keeper.settle()
+        keeper.mature()
+        for event, record in self.turns:
+            self._take_turn(keeper, event, record)
+        keeper.write()
+
+    def _take_turn(self, keeper: Bookkeeper, event: Heard, record: members.ReferralEvent) -> None:
+        """A review or payout whose turn has come."""
+        books = self.person.books
+        turn = next((t for t in books.turns if t.event_id == record.event_id), None)
+        books.awaiting = ""
+        books.turns = [t for t in books.turns if t is not turn]
+        if turn is None:
+            return
+        if record.type != "payout":
+            problem = keeper.review(record.reward_id or "", turn.at, approve=record.type == "approve")
+            if problem:
+                self.context.reject(event, "bad_field", problem)
+            return
+        money = money_of(record.amount, record.currency, self.house.currency, "amount")
+        assert money is not None  # it was checked when it came
+        try:
+            keeper.pay(turn.at, record.event_id, record.program, money.amount, money.currency, record.reward_ids or ())
+        except Mismatch as mismatch:
+            self.context.reject(event, "payout_mismatch", str(mismatch))
+
+
+def _compared(purchase: Purchase) -> Purchase:
+    """With codes as they are compared."""
+    codes = tuple(code for text in purchase.codes if (code := normal_code(text)))
+    visits = tuple(
+        msgspec.structs.replace(visit, code=code) for visit in purchase.visits if (code := normal_code(visit.code))
+    )
+    return msgspec.structs.replace(purchase, codes=codes, visits=visits)
+
+
+def _contacts_of(purchase: Purchase) -> list[str]:
+    """Keys of the contacts by which a customer is known again."""
+    contact = purchase.contact
+    return [f"{what}{digest.hex()}" for what, digest in (("e", contact.email), ("p", contact.phone)) if digest]
+
+
+def _note(notes: dict[str, Any], name: str, body: Any) -> None:
+    if body is None:
+        notes.pop(name, None)
+    else:
+        notes[name] = body
+
+
+def _is_in(marks: bytes, mark: bytes) -> bool:
+    index = marks.find(mark)
+    while index >= 0 and index % len(mark):
+        index = marks.find(mark, index + 1)
+    return index >= 0
+
+
+__all__ = ["Event", "PeopleProcessor", "Rejected", "Settled"]

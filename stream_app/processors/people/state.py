@@ -1,0 +1,136 @@
+"""What is kept of one person: as a buyer, as a member, and their books."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+
+from stream_app.domain.referral.buyer import Decided, Settled
+from stream_app.domain.referral.codes import Claim
+from stream_app.domain.referral.facts import FirstPaid, Inherited, Known, Moment, Purchase, Visit
+from stream_app.domain.referral.ledger import Open, Ranks, Sums
+from stream_app.domain.referral.member import Membership
+
+MAX_OPEN = 5_000
+"""Open entries, and purchases within grace, of one person; beyond that the oldest are settled early (semantics 6)."""
+MAX_CLIENTS = 64
+MAX_CONTACTS = 32
+MAX_CAPTURED = 50
+MAX_SEEN = 8 * 4_096
+IDS_A_ROW = 256
+
+# Rows: entries and sold purchases by hash of their id, then ips by hash, then pages of ids.
+ENTRY_ROWS = 0
+SOLD_ROWS = 1 << 30
+IP_ROWS = 2 << 30
+PAGE_ROWS = 3 << 30
+ROWS_OF_A_KIND = 1 << 30
+
+
+class WalkTold(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A walk that was sent, or booked here (key empty)."""
+
+    id: str
+    key: str
+    digest: int
+
+
+class Held(msgspec.Struct, gc=False, array_like=True):
+    """A purchase that may still be decided otherwise."""
+
+    purchase: Purchase
+    settles: int
+    told: tuple[WalkTold, ...] = ()
+
+
+class Sold(msgspec.Struct, gc=False, array_like=True):
+    """A purchase that was decided for good, and concerned somebody."""
+
+    id: str
+    purchase: Purchase
+    decided: tuple[Decided, ...]
+    told: tuple[WalkTold, ...]
+
+
+class IpCount(msgspec.Struct, gc=False, array_like=True):
+    """Settled conversions from one ip, in one programme."""
+
+    id: str
+    count: int
+
+
+class DuePage(msgspec.Struct, gc=False, array_like=True):
+    """A row of entries that wait for a time, of one day."""
+
+    day: int
+    first: int
+    row: int
+    count: int
+
+
+class Turn(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A review or payout whose turn has not come."""
+
+    at: int
+    event_id: str
+    record: bytes
+
+
+class Books(msgspec.Struct, gc=False, array_like=True):
+    """A person's rewards; the entries themselves are in rows."""
+
+    open: list[Open] = []  # msgspec copies it for each struct
+    ranks: Ranks = msgspec.field(default_factory=Ranks)
+    sums: dict[str, Sums] = {}
+    """By currency."""
+    due: list[DuePage] = []
+    approved: list[int] = []
+    """Rows of ids that were approved, in order, and of those with something to claw back."""
+    approved_last: int = 0
+    """Ids in the last of them."""
+    next_row: int = 0
+    turns: list[Turn] = []
+    awaiting: str = ""
+    """The turn that is on its way."""
+    entries: int = 0
+    grounds: int = 0
+    """Digest of bindings and memberships that open entries were last assessed on."""
+
+
+class Person(msgspec.Struct, gc=False, array_like=True):
+    """One person."""
+
+    held: dict[str, Held] = {}
+    settled: Settled = msgspec.field(default_factory=Settled)
+    enrolling: dict[str, int] = {}
+    """Enrolments that may still bind: event id → when that is over."""
+    asked: dict[str, int] = {}
+    """Code → until when answers are wanted."""
+    answers: dict[str, tuple[Claim, ...]] = {}
+    paid_by: dict[str, Moment] = {}
+    """Contact → first settled paid purchase with it."""
+    contacts: dict[str, FirstPaid] = {}
+    """Contact → what it was told."""
+    known: dict[str, Known] = {}
+    """Contact → first purchase of anybody else with it."""
+    clients: tuple[str, ...] = ()
+    """Clients told that they are this user's."""
+    inherited: dict[str, Inherited] = {}
+    users: dict[str, int] = {}
+    """Users this client was told to belong to, and the digest of what they inherit."""
+    captured: dict[str, tuple[Visit, ...]] = {}
+    memberships: tuple[Membership, ...] = ()
+    claimed: dict[str, Claim] = {}
+    """Code and enrolment → the claim as told."""
+    invites: dict[str, int] = {}
+    """Programme → invitations sent."""
+    seen: bytes = b""
+    books: Books = msgspec.field(default_factory=Books)
+
+
+_encode = msgspec.msgpack.Encoder(decimal_format="string").encode
+encode_person = _encode
+decode_person = msgspec.msgpack.Decoder(Person).decode
+
+__all__ = ["Books", "Decimal", "DuePage", "Held", "IpCount", "Open", "Person", "Sold", "Turn", "WalkTold"]

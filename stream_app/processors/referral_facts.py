@@ -1,0 +1,77 @@
+"""What journeys tells people of referral programmes: conversions that matter, and visits with a code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+
+import msgspec
+
+from stream_app.domain.client import Client, Frozen
+from stream_app.domain.contacts import unpacked
+from stream_app.domain.journey import Session
+from stream_app.domain.records import AttributedConversion, AttributedSession
+from stream_app.domain.referral import facts
+from stream_app.domain.referral.facts import Purchase, RefundLine, Visits, person_of
+from stream_app.domain.referral.links import read_capture
+from stream_app.domain.referral.programs import Programs
+from stream_app.domain.times import to_ms
+from stream_app.processors.facts import Fact, Teller, encode_body
+
+
+class ReferralTeller(Teller):
+    """Conversions that some programme pays for, or that make a customer; not those of programs (semantics 26)."""
+
+    def __init__(self, programs: Programs, paid_goals: frozenset[str]) -> None:
+        self._programs = programs
+        self._paid = paid_goals
+
+    def session(self, client_id: str, client: Client, session: Session, record: AttributedSession) -> Iterable[Fact]:
+        """Codes that visits of this session brought, for whoever's it is: to bind them should they enrol."""
+        visits = tuple(
+            read_capture(captured.code, captured.at).visit
+            for captured in client.head.codes
+            if session.started_at <= captured.at <= session.ended_at
+        )
+        if visits and self._programs:
+            person = person_of(record.user_id or "", client_id)
+            yield Fact(facts.CAPTURED, person.encode(), encode_body(Visits(visits)))
+
+    def conversion(
+        self, client_id: str, _client: Client, frozen: Frozen, record: AttributedConversion
+    ) -> Iterable[Fact]:
+        """One fact for the person who converted."""
+        hit = frozen.hit
+        sale = hit.sale
+        assert sale is not None
+        paid = sale.goal in self._paid
+        if record.bot or not self._programs or not (paid or sale.goal in self._programs.goals):
+            return
+        user = record.user_id or ""
+        captures = [read_capture(captured.code, captured.at) for captured in frozen.codes if captured.at <= hit.at]
+        contact = unpacked(sale.contact)
+        if not contact.ip and captures:
+            contact = msgspec.structs.replace(contact, ip=captures[-1].ip)
+        purchase = Purchase(
+            hit.at,
+            hit.id,
+            sale.goal,
+            value=sale.value,
+            currency=sale.currency,
+            profit=sale.profit,
+            paid=paid,
+            client=client_id,
+            user=user,
+            codes=tuple(code for code in (sale.promo_code, sale.invite_code) if code),
+            visits=tuple(capture.visit for capture in captures),
+            contact=contact,
+            refunds=tuple(
+                RefundLine(r.event_id, _ms(r.occurred_at), Decimal(r.value)) for r in record.refunds if Decimal(r.value)
+            ),
+        )
+        yield Fact(facts.CONVERSION, person_of(user, client_id).encode(), encode_body(purchase))
+
+
+def _ms(timestamp: str) -> int:
+    return to_ms(msgspec.convert(timestamp, datetime))

@@ -1,0 +1,260 @@
+"""Codes and people run without an engine: commits, facts that travel, timers, saved states, rows, outputs."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from decimal import Decimal
+from typing import Any
+
+from stream_app.domain.contacts import ContactHasher
+from stream_app.domain.referral.facts import CAPTURED, CONVERSION, Purchase, RefundLine, Visit, Visits, person_of
+from stream_app.domain.referral.programs import Exchange, Program, Programs, Rate
+from stream_app.engine.processor import Rejected
+from stream_app.processors.codes import CodesProcessor
+from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.people import PeopleProcessor
+from tests.processors.harness import DAY, HOUR, MINUTE, T0, DictRows
+
+GRACE = HOUR
+HASHER = ContactHasher(b"a key for tests", "LV")
+
+__all__ = ["DAY", "GRACE", "HASHER", "HOUR", "MINUTE", "T0"]
+
+
+class Tally:
+    """What counters would have: sums by currency and status."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[str, str], Decimal] = {}
+
+    def move(self, entry: Any, currency: str, before: Any, after: Any, context: Any) -> None:
+        for name in after.__struct_fields__:
+            place = currency, name
+            self.sums[place] = self.sums.get(place, Decimal(0)) + getattr(after, name) - getattr(before, name)
+
+
+class Commit:
+    def __init__(self, net: Net, rows: DictRows) -> None:
+        self.now = net.now
+        self.revision = net.revision
+        self.rows = rows
+        self.net = net
+
+    def emit(self, topic: str, key: bytes, value: bytes) -> None:
+        record = json.loads(value)
+        assert record["user_id"].encode() == key
+        assert (topic, record["id"]) not in self.net.emitted, "one record per id and commit"
+        self.net.emitted.add((topic, record["id"]))
+        self.net.outputs.append(record)
+
+    def forward(self, kind: str, key: bytes, value: bytes) -> None:
+        self.net.travelling.append((kind, key, value))
+
+    def reject(self, event: Any, reason: str, detail: str) -> None:
+        self.net.rejected.append((reason, detail))
+
+    def gather(self, kind: str) -> dict[Any, Any]:
+        return {}
+
+    def count(self, name: str, label: str = "", n: int = 1) -> None:
+        self.net.counts[name] += n
+
+
+class Net:
+    """Both processors over records in any order. `mix` shuffles how letters of different senders overtake each other.
+
+    Letters from one key to another stay in order, as in a partition."""
+
+    def __init__(
+        self,
+        *programs: Program,
+        rates: dict[str, Decimal] | None = None,
+        mix: int | None = None,
+        drop_cache: bool = True,
+    ) -> None:
+        self.programs = Programs(programs, Exchange("EUR", rates or {}))
+        self.tally = Tally()
+        self.processors = [
+            CodesProcessor(grace_ms=GRACE),
+            PeopleProcessor(
+                self.programs, HASHER, grace_ms=GRACE, currency="EUR", rules_version="test", counter=self.tally
+            ),
+        ]
+        self.by_kind = {kind: p for p in self.processors for kind in (*p.inputs, *p.kinds)}
+        self.rows = {p.name: DictRows() for p in self.processors}
+        self.saved: dict[tuple[str, bytes], bytes] = {}
+        self.cached: dict[tuple[str, bytes], Any] = {}
+        self.dues: dict[tuple[str, bytes], int] = {}
+        self.travelling: list[tuple[str, bytes, bytes]] = []
+        self.outputs: list[dict[str, Any]] = []
+        self.rejected: list[tuple[str, str]] = []
+        self.counts: Counter[str] = Counter()
+        self.emitted: set[tuple[str, str]] = set()
+        self.now = 0
+        self.revision = 0
+        self.drop_cache = drop_cache
+        self.random = random.Random(mix) if mix is not None else None
+
+    def send(self, *records: tuple[str, bytes | None, bytes, int]) -> None:
+        """One commit with these, then as many as it takes until nothing travels."""
+        self._commit(list(records))
+        self.settle()
+
+    def settle(self) -> None:
+        for _ in range(60):
+            if not self.travelling:
+                return
+            travelling, self.travelling = self.travelling, []
+            if self.random is not None:
+                # Some letters take longer; those of one kind and key keep their order.
+                slow = {(k, key) for k, key, _ in travelling if self.random.random() < 0.3}
+                now = [letter for letter in travelling if letter[:2] not in slow]
+                self.travelling = [letter for letter in travelling if letter[:2] in slow]
+                travelling = now
+            self._commit([(kind, key, value, self.now) for kind, key, value in travelling])
+        raise AssertionError("facts travel for ever")
+
+    def pass_time(self, until: int) -> None:
+        """Lets the stream time go on; timers fire when they are due."""
+        while (due := min((d for d in self.dues.values() if d), default=0)) and due <= until:
+            self.now = max(self.now, due)
+            self._commit([])
+            self.settle()
+        self.now = max(self.now, until)
+        self._commit([])
+        self.settle()
+
+    def _commit(self, records: list[tuple[str, bytes | None, bytes, int]]) -> None:
+        groups: dict[tuple[str, bytes], list[Any]] = {}
+        for source, key, value, ts in records:
+            processor = self.by_kind[source]
+            if source in processor.inputs:
+                self.now = max(self.now, ts)
+            try:
+                event = processor.decoder(source)(key, value, ts)
+            except Rejected as rejected:
+                self.rejected.append((rejected.reason, rejected.detail))
+                continue
+            groups.setdefault((processor.name, key or processor.key_of(event)), []).append(event)
+        self.revision += 1
+        self.emitted = set()
+        for processor in self.processors:
+            commit = Commit(self, self.rows[processor.name])
+            changed = {}
+            for (name, key), events in groups.items():
+                if name == processor.name:
+                    changed[key] = processor.fold(key, self._state(name, key), events, commit)
+            for (name, key), due in list(self.dues.items()):
+                if name == processor.name and key not in changed and 0 < due <= self.now:
+                    changed[key] = processor.wake(key, self._state(name, key), commit)
+            for key, state in changed.items():
+                place = processor.name, key
+                self.saved[place] = processor.save(key, state, self.rows[processor.name])
+                self.cached[place] = state
+                self.dues[place] = processor.due(state)
+                assert not 0 < self.dues[place] <= self.now, (place, self.dues[place], "what is due was done")
+        if self.drop_cache:
+            self.cached.clear()
+
+    def _state(self, name: str, key: bytes) -> Any:
+        if (name, key) in self.cached:
+            return self.cached[name, key]
+        payload = self.saved.get((name, key))
+        processor = next(p for p in self.processors if p.name == name)
+        return processor.load(key, 1, payload, self.rows[name]) if payload is not None else None
+
+    # --- what tests look at --------------------------------------------------------------------------
+
+    def last(self) -> dict[str, dict[str, Any]]:
+        """The last record per id, without retracted ones and revisions."""
+        truth: dict[str, dict[str, Any]] = {}
+        for record in self.outputs:
+            before = truth.get(record["id"])
+            assert before is None or before["revision"] < record["revision"]
+            truth[record["id"]] = record
+        return {
+            name: {field: value for field, value in record.items() if field != "revision"}
+            for name, record in sorted(truth.items())
+            if not record["retracted"]
+        }
+
+    @property
+    def rewards(self) -> list[tuple[str, int | None, str, str]]:
+        """(user, level, amount, status), sorted."""
+        return sorted(
+            ((r["user_id"], r["level"] or 0, r["amount"], r["status"]) for r in self.last().values()),
+            key=lambda r: (r[1], r[0], r[2]),
+        )
+
+    def reward(self, user: str, level: int | None = 1) -> dict[str, Any]:
+        """The only record of a user at a level."""
+        (found,) = [
+            r for r in self.last().values() if r["user_id"] == user and r["level"] == level and "-r" not in r["id"]
+        ]
+        return found
+
+    def person(self, user: str) -> Any:
+        return self._state("people", user.encode())
+
+
+def program(name: str = "friends", levels: tuple[str, ...] = ("10%", "5%", "2%"), **fields: Any) -> Program:
+    """A programme for purchases."""
+    return Program(name, tuple(Rate.parse(level) for level in levels), **{"goals": ("purchase",), **fields})
+
+
+def event(at: int, user: str, kind: str, *, ts: int | None = None, program: str = "friends", **fields: Any) -> Any:
+    """A referral event at T0 + `at`, taken at once or at T0 + `ts`."""
+    record = {
+        "event_id": fields.pop("event_id", f"{kind}-{user}-{at}"),
+        "user_id": user,
+        "occurred_at": T0 + at,
+        "program": program,
+        "type": kind,
+        **fields,
+    }
+    return ("referral-events", user.encode(), json.dumps(record).encode(), T0 + (at if ts is None else ts))
+
+
+def enrolled(at: int, user: str, code: str, **fields: Any) -> Any:
+    return event(at, user, "enrolled", code=code, **fields)
+
+
+def bought(at: int, client: str, value: str | None = "1000", *, user: str = "", via: Any = (), **fields: Any) -> Any:
+    """A purchase at T0 + `at`, as journeys tells it. `via`: (code, visit's time) or several."""
+    visits = [via] if via and isinstance(via[0], str) else list(via)
+    event_id = fields.pop("event_id", f"buy-{client}-{at}")
+    contact = {name: fields.pop(name) for name in ("email", "phone", "name", "ip") if name in fields}
+    refunds = tuple(RefundLine(i, T0 + t, Decimal(v)) for i, t, v in fields.pop("refunds", ()))
+    purchase = Purchase(
+        T0 + at,
+        event_id,
+        fields.pop("goal", "purchase"),
+        value=None if value is None else Decimal(value),
+        currency=fields.pop("currency", "EUR"),
+        paid=fields.pop("paid", True),
+        client=client,
+        user=user,
+        visits=tuple(Visit(code, T0 + t, *flags) for code, t, *flags in visits),
+        contact=HASHER.contact(**contact),
+        refunds=refunds,
+        **fields,
+    )
+    letter = encode_body(Letter(f"conv-{event_id}", purchase))
+    return (CONVERSION, person_of(user, client).encode(), letter, T0 + at)
+
+
+def unbought(purchase: Any) -> Any:
+    """The same purchase taken back."""
+    kind, key, value, ts = purchase
+    import msgspec
+
+    name = msgspec.msgpack.decode(value)[0]
+    return (kind, key, encode_body(Letter(name, None)), ts)
+
+
+def visited(at: int, session: str, code: str, *, user: str = "", client: str = "") -> Any:
+    """Captured codes of a session, as journeys tells them."""
+    letter = encode_body(Letter(session, Visits((Visit(code.casefold(), T0 + at),))))
+    return (CAPTURED, person_of(user, client).encode(), letter, T0 + at)
