@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from stream_app.app.counters import TaskCounters
 from stream_app.app.topology import build_topology
 from stream_app.engine.partitioning import partition_of
 from stream_app.engine.ports import Probe
@@ -39,7 +41,13 @@ def run_worker(settings: Settings, *, probe: Probe = lambda _: None, topology: T
         status = WorkerStatus(worker)
         queries = StateQueries(worker)
         application = create_web(
-            status, stats, queries, token=settings.web.read_token(), refresh=lambda: _refresh(worker, stats)
+            status,
+            stats,
+            queries,
+            counters=_counters(settings, worker),
+            counters_need_token=not is_loopback(settings.web.host),
+            token=settings.web.read_token(),
+            refresh=lambda: _refresh(worker, stats),
         )
         server = WebServer(application, settings.web.host, settings.web.port)
         url = await server.start()
@@ -53,6 +61,20 @@ def run_worker(settings: Settings, *, probe: Probe = lambda _: None, topology: T
     KafkaWorker(
         topology, kafka_options(settings), stats, stats.lag, probe=probe, serve=serve, stop_serving=stop_serving
     ).run()
+
+
+def _counters(settings: Settings, worker: KafkaWorker) -> TaskCounters | None:
+    if not settings.counters.enabled:
+        return None
+    return TaskCounters(settings, worker.topology.partitions, lambda: worker.tasks.tasks, worker.others)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def kafka_options(settings: Settings) -> KafkaOptions:

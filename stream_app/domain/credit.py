@@ -157,7 +157,7 @@ class _Gross:
         if end_remainder > middle_remainder:
             for_first, for_last = left > 0, left > 1
         elif end_remainder == middle_remainder:
-            for_first, for_last = left > 0, left == count
+            for_first, for_last = left > 0, False  # less is left over than there are touchpoints
         else:
             for_first, for_last = left > between, left > between + 1
         values = [

@@ -4,33 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-import msgspec
 from aiohttp import web
 
 from stream_app.metrics import Exporter, WorkerStats
+from stream_app.web.answers import FORWARDED, NO_STORE, Refused, json_answer
+from stream_app.web.counters import CounterRoute
 from stream_app.web.page import page
-from stream_app.web.ports import NotReady, Queries, StatusSource
+from stream_app.web.ports import CounterAnswers, NotReady, Queries, StatusSource
 
-FORWARDED = "X-Stream-App-Forwarded"
-"""Says that another worker has sent a lookup here: it is not sent on again."""
 _FORWARD_TIMEOUT_S = 5.0
-_NO_STORE = {"Cache-Control": "no-store"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class _Refused(Exception):
-    """Becomes a JSON answer with this status."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
 
 
 def create_web(
@@ -38,15 +27,18 @@ def create_web(
     stats: WorkerStats,
     queries: Queries | None = None,
     *,
+    counters: CounterAnswers | None = None,
+    counters_need_token: bool = True,
     token: str = "",
     refresh: Callable[[], None] | None = None,
 ) -> web.Application:
-    """The application with /, /health/live, /health/ready, /metrics, /state/{kind}/{id}, /clients/{id} and
+    """The application with /, /health/live, /health/ready, /metrics, /counters, /state/{kind}/{id}, /clients/{id} and
     /leads/{id}.
 
     Lookups need `token` as a bearer token; without one they are off. `refresh` is called before metrics are read.
     """
     routes = _Routes(status, stats, queries, token, refresh)
+    counting = CounterRoute(counters, routes.admit if counters_need_token else None)
     application = web.Application(middlewares=[_errors_as_json])
     application.add_routes(
         [
@@ -54,12 +46,14 @@ def create_web(
             web.get("/health/live", routes.live),
             web.get("/health/ready", routes.ready),
             web.get("/metrics", routes.metrics),
+            web.get("/counters", counting.answer),
             web.get("/state/{kind}/{id:.+}", routes.state),
             web.get("/clients/{id:.+}", routes.client),
             web.get("/leads/{id:.+}", routes.lead),
         ]
     )
     application.cleanup_ctx.append(routes.session)
+    application.cleanup_ctx.append(counting.connections)
     return application
 
 
@@ -90,18 +84,18 @@ class _Routes:
     async def index(self, _request: web.Request) -> web.Response:
         """A page for people: how it goes, and links to the rest."""
         body = page(self._status.readiness(), self._stats, lookups=bool(self._token))
-        headers = {**_NO_STORE, "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        headers = {**NO_STORE, "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return web.Response(text=body, content_type="text/html", headers=headers)
 
     async def live(self, _request: web.Request) -> web.Response:
         """200 while the process can still do its work, 503 when it should be restarted."""
         trouble = self._status.trouble()
-        return _json({"live": not trouble, **({"detail": trouble} if trouble else {})}, 503 if trouble else 200)
+        return json_answer({"live": not trouble, **({"detail": trouble} if trouble else {})}, 503 if trouble else 200)
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200 while everything assigned is processed, else 503 and the reason."""
         readiness = self._status.readiness()
-        return _json(readiness, 200 if readiness.ready else 503)
+        return json_answer(readiness, 200 if readiness.ready else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Prometheus text, or OpenMetrics if asked for."""
@@ -124,13 +118,13 @@ class _Routes:
         return await self._lookup(request, request.match_info["kind"], request.match_info["id"])
 
     async def _lookup(self, request: web.Request, kind: str, name: str) -> web.Response:
-        self._admit(request)
+        self.admit(request)
         queries = self._queries
         if queries is None:
-            raise _Refused(503, "lookups are not available on this worker")
+            raise Refused(503, "lookups are not available on this worker")
         if kind not in queries.kinds():
             known = ", ".join(sorted(queries.kinds())) or "none"
-            raise _Refused(404, f"no such kind of state; there are: {known}")
+            raise Refused(404, f"no such kind of state; there are: {known}")
         key = name.encode()
         try:
             owner = queries.owner(kind, key)
@@ -138,19 +132,20 @@ class _Routes:
                 return await self._forward(request, owner, kind, name)
             found = await queries.state(kind, key)
         except NotReady as exc:
-            raise _Refused(503, str(exc), {"Retry-After": "1"}) from exc
+            raise Refused(503, str(exc), {"Retry-After": "1"}) from exc
         if found is None:
-            raise _Refused(404, f"nothing is known of this {kind}")
-        return web.Response(body=found, content_type="application/json", headers=_NO_STORE)
+            raise Refused(404, f"nothing is known of this {kind}")
+        return web.Response(body=found, content_type="application/json", headers=NO_STORE)
 
-    def _admit(self, request: web.Request) -> None:
+    def admit(self, request: web.Request) -> None:
+        """Lets a request pass that has the token."""
         if not self._token:
-            raise _Refused(403, "lookups are off: no web.token is set")
+            raise Refused(403, "lookups are off: no web.token is set")
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         # Hashes of equal length: the comparison tells nothing of the token, not even how long it is.
         same = hmac.compare_digest(_digest(given.strip()), _digest(self._token))
         if scheme.lower() != "bearer" or not same:
-            raise _Refused(401, "a valid bearer token is needed", {"WWW-Authenticate": 'Bearer realm="stream-app"'})
+            raise Refused(401, "a valid bearer token is needed", {"WWW-Authenticate": 'Bearer realm="stream-app"'})
 
     async def _forward(self, request: web.Request, owner: str, kind: str, name: str) -> web.Response:
         if FORWARDED in request.headers:
@@ -164,7 +159,7 @@ class _Routes:
                     body=await answer.read(),
                     status=answer.status,
                     content_type=answer.content_type,
-                    headers=_NO_STORE,
+                    headers=NO_STORE,
                 )
         except (aiohttp.ClientError, TimeoutError) as exc:
             raise NotReady("the worker that owns the key does not answer") from exc
@@ -180,24 +175,15 @@ def _digest(text: str) -> bytes:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
-def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value),
-        status=status,
-        content_type="application/json",
-        headers={**_NO_STORE, **(headers or {})},
-    )
-
-
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Errors are JSON documents {error, status} like everything else here."""
     try:
         return await handler(request)
-    except _Refused as exc:
-        return _json({"error": str(exc), "status": exc.status}, exc.status, exc.headers)
+    except Refused as exc:
+        return json_answer({"error": str(exc), "status": exc.status}, exc.status, exc.headers)
     except web.HTTPException as exc:
         if exc.status < 400:
             raise
         allow = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else {}
-        return _json({"error": exc.reason, "status": exc.status}, exc.status, allow)
+        return json_answer({"error": exc.reason, "status": exc.status}, exc.status, allow)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, Protocol
 
 import msgspec
+
+from stream_app.domain.counters.questions import Question
+from stream_app.domain.counters.tables import Row
 
 Reason = Literal["ok", "starting", "rebalancing", "recovering", "stalled", "hung_transaction", "failing", "stopping"]
 
@@ -47,3 +50,20 @@ class Queries(Protocol):
 
     async def state(self, kind: str, key: bytes) -> bytes | None:
         """The committed state as a JSON document; None: nothing is known of the key. Raises `NotReady`."""
+
+
+class CounterAnswers(Protocol):
+    """Committed counters of this worker's tasks."""
+
+    @property
+    def partitions(self) -> int:
+        """How many tasks there are in all."""
+
+    def question(self, parameters: Iterable[tuple[str, str]]) -> Question:
+        """What the parameters of an address ask for. Raises `CannotAsk`."""
+
+    async def own(self, question: Question) -> tuple[list[Row], list[int]]:
+        """The rows that this worker's running tasks know, in no particular order, and which tasks these are."""
+
+    def others(self) -> Collection[str]:
+        """Base URLs of the other workers."""

@@ -308,7 +308,8 @@ def test_weights_are_halved_exactly_with_every_half_life(half_life: int) -> None
         assert weight(halvings * half_life) == 1 << (BITS - halvings)
     assert weight((BITS + 1) * half_life) == 0
     rng = random.Random(half_life)
-    ages = sorted({0, half_life - 1, *(rng.randrange(half_life) for _ in range(300))})
+    edges = {age for age in (2**15 - 1, 2**15, 2**30 - 1, 2**30) if age < half_life}
+    ages = sorted({0, half_life - 1, *edges, *(rng.randrange(half_life) for _ in range(300))})
     weights = [weight(age) for age in ages]
     assert weights == sorted(set(weights), reverse=True)
     for age, found in zip(ages, weights, strict=True):

@@ -257,6 +257,14 @@ class KafkaWorker:
                 return str(url)
         return None
 
+    def others(self) -> list[str]:
+        """URLs of the other workers, as the assignor has told everyone."""
+        return [
+            str(url)
+            for url, topics in self.faust.assignor.external_topic_distribution.items()
+            if any(topics.values()) and str(url).rstrip("/") != str(self.faust.conf.canonical_url).rstrip("/")
+        ]
+
     # -- running --------------------------------------------------------------------------------------
     def run(self) -> None:
         """Runs until a signal ends it; exits the process."""

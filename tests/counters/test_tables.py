@@ -1,0 +1,329 @@
+"""Tables of counters: what a marketer asks, against sums worked out by hand from the published records."""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from stream_app.app.counters import TaskCounters
+from stream_app.domain.counters.figures import Figures
+from stream_app.domain.counters.questions import CannotAsk, Question, ask
+from stream_app.domain.counters.records import LeadCounter, Renderer
+from stream_app.domain.counters.tables import Row, Table, cell, figures_of, in_order, to_csv, value_of
+from stream_app.domain.counters.windows import Windows
+from stream_app.engine.task import Phase
+from stream_app.metrics import WorkerStats
+from stream_app.web import Readiness, WebServer, create_web
+from tests.counters.histories import history
+from tests.counters.world import World, at, settings
+
+RIGA = Windows("Europe/Riga")
+START = "2026-06-01T05:00:00Z"
+DAY = 86_400_000
+
+
+class Running:
+    """A task as far as queries look at it."""
+
+    phase = Phase.RUNNING
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+
+
+class Status:
+    def trouble(self) -> str:
+        return ""
+
+    def readiness(self) -> Readiness:
+        return Readiness(ready=True, reason="ok")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Three days of a small shop."""
+    directory = tmp_path_factory.mktemp("world")
+    start = at(START)
+    world = World(settings(directory), start_ms=start)
+    rng = random.Random(11)
+    events = []
+    for day in range(3):
+        events += history(rng, start + day * DAY, events=60)
+    world.live([[*world.first(start), *sorted(events, key=lambda event: event[2])]], idle_ms=10_800_000)
+    return world
+
+
+@asynccontextmanager
+async def workers(world: World, *, silent: bool = False, token: str = "") -> AsyncIterator[list[str]]:
+    """Two workers with one task each, who know of each other; `silent`: the second one is gone."""
+    servers: list[WebServer] = []
+    urls: list[str] = []
+    try:
+        for partition in range(world.partitions):
+            tasks = {partition: Running(world.stores.open(partition))}
+            answers = TaskCounters(
+                world.settings, world.partitions, lambda tasks=tasks: tasks, lambda own=partition: others(own)
+            )
+            web = create_web(Status(), WorkerStats(), counters=answers, counters_need_token=bool(token), token=token)
+            servers.append(WebServer(web, "127.0.0.1", 0))
+            urls.append(await servers[-1].start())
+
+        def others(own: int) -> list[str]:
+            return ["http://127.0.0.1:9"] if silent else [url for n, url in enumerate(urls) if n != own]
+
+        yield urls
+    finally:
+        for server in servers:
+            await server.stop()
+
+
+async def get(url: str, *parameters: tuple[str, str], **headers: str) -> tuple[int, Any]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{url}/counters", params=list(parameters), headers=headers) as answer,
+    ):
+        return answer.status, await (answer.json() if answer.content_type == "application/json" else answer.text())
+
+
+def published(world: World, dimension: str, window: str = "1d", since: str = "", until: str = "~") -> list[Any]:
+    return [
+        record
+        for record in world.counters()
+        if record["dimension"] == dimension
+        and record["window"] == window
+        and since <= (record["window_start"] or "") < until
+    ]
+
+
+@pytest.mark.parametrize("dimension", ["all", "channel", "source_medium", "campaign", "platform"])
+async def test_several_days_are_summed_over_all_workers(world: World, dimension: str) -> None:
+    """Counts and sums are those of the days' records; clients are null, and rates follow from the sums."""
+    records = published(world, dimension)
+    assert len({record["window_start"] for record in records}) >= 3
+    async with workers(world) as urls:
+        answers = [await get(url, ("dimension", dimension)) for url in urls]
+    assert answers[0] == answers[1]
+    status, answer = answers[0]
+    assert status == 200
+    assert answer["complete"] is True
+    wanted: dict[Any, Any] = {}
+    for record in records:
+        key = (*record["keys"].values(), record["currency"])
+        wanted.setdefault(key, []).append(record)
+    assert {(*row["keys"].values(), row["currency"]) for row in answer["rows"]} == set(wanted)
+    for row in answer["rows"]:
+        days = wanted[*row["keys"].values(), row["currency"]]
+        assert row["windows"] == len(days)
+        for name in ("sessions", "page_views", "conversions", "leads", "refunds", "undetermined"):
+            assert row["counts"].get(name, 0) == sum(day["counts"].get(name, 0) for day in days), name
+        for name in ("value", "refunded", "revenue", "profit", "cost"):
+            shown = sum(Decimal(day["sums"][name]) for day in days)  # each rounded; the row is rounded once
+            assert abs(Decimal(row["sums"][name]) - shown) <= Decimal("0.005") * len(days), name
+        clients = [day["counts"].get("clients", 0) for day in days]
+        if row["counts"]:
+            assert row["client_days"] == sum(clients)
+            assert row["counts"]["clients"] == (clients[0] if len(days) == 1 else None)
+            assert (row["rates"]["arpu"] is None) or len(days) == 1
+            sessions = row["counts"]["sessions"]
+            if sessions:
+                rate = Decimal(row["counts"]["conversions"]) / sessions
+                assert Decimal(row["rates"]["cr"]) == rate.quantize(Decimal("0.000001"), ROUND_HALF_UP)
+        if len(days) == 1:
+            assert {name: row[name] for name in ("rates", "funnel", "nps")} == {
+                name: days[0][name] for name in ("rates", "funnel", "nps")
+            }
+
+
+async def test_goals_take_sessions_and_cost_of_all_days(world: World) -> None:
+    """Also of days on which the goal was not reached (semantics 39)."""
+    async with workers(world) as urls:
+        _, answer = await get(urls[0], ("dimension", "goal"), ("currency", "EUR"))
+    sessions = sum(record["counts"]["sessions"] for record in published(world, "all") if record["currency"] == "EUR")
+    assert answer["rows"]
+    assert {row["counts"]["sessions"] for row in answer["rows"]} == {sessions}
+
+
+async def test_a_row_for_each_window(world: World) -> None:
+    """by=window is what the topic says, in order of time; `from` is inclusive, `to` is not."""
+    days = sorted({record["window_start"] for record in published(world, "channel")})
+    async with workers(world) as urls:
+        _, answer = await get(urls[0], ("by", "window"), ("from", days[1]), ("to", days[2]))
+        _, local = await get(urls[0], ("by", "window"), ("from", "2026-06-02"), ("to", "2026-06-03"))
+        _, total = await get(urls[0], ("window", "total"), ("by", "window"))
+    assert days[1] == "2026-06-01T21:00:00.000Z"  # a day of Riga
+    assert local == answer
+    wanted = published(world, "channel", since=days[1], until=days[2])
+    assert len(answer["rows"]) == len(wanted)
+    for row in answer["rows"]:
+        (record,) = [r for r in wanted if (r["keys"], r["currency"]) == (row["keys"], row["currency"])]
+        assert all(row[name] == record[name] for name in ("window_start", "counts", "sums", "rates", "funnel", "nps"))
+    assert {row["window_start"] for row in total["rows"]} == {None}
+
+
+async def test_filters_and_order(world: World) -> None:
+    """By keys with patterns, by figures with bounds; sorted by anything, cut off at a limit."""
+    async with workers(world) as urls:
+        _, everything = await get(urls[0], ("dimension", "source_medium"), ("currency", "EUR"))
+        _, some = await get(
+            urls[0],
+            ("dimension", "source_medium"),
+            ("currency", "EUR"),
+            ("source", "G*"),
+            ("filter", "source=news*"),
+            ("filter", "medium!=organic"),
+            ("filter", "sessions>=1"),
+            ("sort", "source"),
+        )
+        _, most = await get(
+            urls[0], ("dimension", "source_medium"), ("currency", "EUR"), ("sort", "-page_views"), ("limit", "2")
+        )
+    rows = everything["rows"]
+    assert [row["keys"]["source"] for row in some["rows"]] == sorted(
+        row["keys"]["source"]
+        for row in rows
+        if row["keys"]["source"].startswith(("g", "news"))
+        and row["keys"]["medium"] != "organic"
+        and row["counts"]["sessions"] >= 1
+    )
+    assert some["rows"]
+    views = sorted((row["counts"]["page_views"] for row in rows), reverse=True)
+    assert [row["counts"]["page_views"] for row in most["rows"]] == views[:2]
+
+
+async def test_csv_says_the_same(world: World) -> None:
+    """A header, a line for a row, nothing where there is no value."""
+    async with workers(world) as urls:
+        _, answer = await get(urls[0], ("currency", "EUR"))
+        _, text = await get(urls[0], ("currency", "EUR"), ("format", "csv"))
+    lines = list(csv.DictReader(io.StringIO(text)))
+    assert [line["channel"] for line in lines] == [row["keys"]["channel"] for row in answer["rows"]]
+    for line, row in zip(lines, answer["rows"], strict=True):
+        assert line["value"] == row["sums"]["value"]
+        assert line["clients"] == ("" if row["counts"]["clients"] is None else str(row["counts"]["clients"]))
+
+
+async def test_a_worker_that_does_not_answer_leaves_a_gap_that_is_told(world: World) -> None:
+    """What is known, with the tasks that are missing."""
+    async with workers(world, silent=True) as urls:
+        _, first = await get(urls[0])
+        _, second = await get(urls[1])
+        status, _ = await get(urls[0], ("format", "csv"))
+    assert (first["complete"], first["missing_partitions"]) == (False, [1])
+    assert (second["complete"], second["missing_partitions"]) == (False, [0])
+    assert status == 200
+    everything = {(row["keys"]["channel"], row["currency"]) for part in (first, second) for row in part["rows"]}
+    assert everything == {(r["keys"]["channel"], r["currency"]) for r in published(world, "channel")}
+
+
+async def test_a_token_is_needed_where_one_is_asked_for(world: World) -> None:
+    """And handed on to the other workers."""
+    async with workers(world, token="secret-token") as urls:
+        assert (await get(urls[0]))[0] == 401
+        status, answer = await get(urls[0], Authorization="Bearer secret-token")
+    assert (status, answer["complete"]) == (200, True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ([("window", "2d")], "window"),
+        ([("dimension", "colour")], "segment.NAME"),
+        ([("from", "yesterday")], "from"),
+        ([("from", "2026-01-02"), ("to", "2026-01-02")], "to: must be after from"),
+        ([("from", "2026-02-30")], "from"),
+        ([("from", "2026-01-01T00:00:00")], "from"),
+        ([("currency", "EURO")], "currency"),
+        ([("sort", "beauty")], "sort"),
+        ([("limit", "-1")], "limit"),
+        ([("format", "xml")], "format"),
+        ([("by", "day")], "by"),
+        ([("filter", "leads>many")], "leads"),
+        ([("filter", "source=google")], "source is no key of the dimension channel"),
+        ([("filter", "colour>1")], "colour"),
+        ([("campaign", "x")], "campaign"),
+        ([("filter", "x" * 2_000)], "filter"),
+        ([("filter", "channel=a")] * 51, "filter"),
+    ],
+)
+async def test_questions_that_make_no_sense(world: World, parameters: list[tuple[str, str]], words: str) -> None:
+    """Status 400, and what is allowed."""
+    with pytest.raises(CannotAsk, match=words):
+        ask(parameters, RIGA, 0)
+    async with workers(world) as urls:
+        status, answer = await get(urls[0], *parameters)
+    assert status == 400
+    assert words in answer["error"]
+
+
+def test_times_may_be_given_in_several_ways() -> None:
+    """A day of the property's zone, a moment, so long ago."""
+    now = 29_700_000
+    assert ask([("from", "2026-03-29")], RIGA, now).since == at("2026-03-28T22:00:00Z") // 60_000
+    assert ask([("from", "2026-03-30")], RIGA, now).since == at("2026-03-29T21:00:00Z") // 60_000
+    assert ask([("from", "2026-03-29T12:00:00+03:00")], RIGA, now).since == at("2026-03-29T09:00:00Z") // 60_000
+    assert [ask([("from", text)], RIGA, now).since for text in ("90m", "24h", "7d")] == [
+        now - 90, now - 1_440, now - 10_080,
+    ]  # fmt: skip
+
+
+def test_tables_of_the_topics_records_are_the_same(world: World) -> None:
+    """What is summed from records by another process: the same rows, but for cents that the records have rounded."""
+    question = Question("1d", "channel")
+    renderer = Renderer("EUR", "v")
+    table = Table(question, renderer)
+    for record in published(world, "channel"):
+        counter = msgspec.convert(record, LeadCounter)
+        table.add(tuple(counter.keys.values()), counter.currency, 0, figures_of(counter), counter.nps)
+    wanted = Table(question, renderer)
+    from stream_app.processors.counters.queries import find
+
+    for partition in range(world.partitions):
+        for counter in find(world.stores.open(partition), "channel", "1d"):
+            wanted.add(counter.keys, counter.currency, counter.start, counter.figures)
+    found = {(*row.keys.values(), row.currency): row for row in table.rows()}
+    assert len(found) > 5
+    for row in wanted.rows():
+        same = found.pop((*row.keys.values(), row.currency))
+        assert (same.counts, same.client_days, same.windows, same.funnel, same.nps) == (
+            row.counts, row.client_days, row.windows, row.funnel, row.nps,
+        )  # fmt: skip
+        for name in ("value", "refunded", "revenue", "profit", "cost"):
+            difference = Decimal(getattr(same.sums, name)) - Decimal(getattr(row.sums, name))
+            assert abs(difference) <= Decimal("0.005") * row.windows
+    assert not found
+
+
+def test_names_are_no_formulas() -> None:
+    """Whoever writes a link does not write into somebody's spreadsheet."""
+    assert cell("=cmd()") == "'=cmd()"
+    assert cell("@x") == "'@x"
+    assert cell("-5.20") == "-5.20"
+    assert cell("spring") == "spring"
+    table = Table(Question("total", "campaign"), Renderer("EUR", "v"))
+    table.add(("s", "m", "=1+1"), "EUR", 0, Figures([1], {}))
+    assert "'=1+1" in to_csv(table.rows(), table.question)
+
+
+def test_what_has_no_value_comes_last_both_ways() -> None:
+    """Rates without a denominator are not the smallest."""
+    table = Table(Question("1d", "channel"), Renderer("EUR", "v"))
+    for name, counts in (("none", [0, 5]), ("low", [10, 1, 0, 0, 0, 0, 0, 1]), ("high", [10, 1, 0, 0, 0, 0, 0, 9])):
+        table.add((name,), "EUR", 0, Figures(counts, {}))
+
+    def order(*, descending: bool) -> list[str]:
+        question = Question("1d", "channel", sort="cr", descending=descending)
+        return [row.keys["channel"] for row in in_order(table.rows(), question)]
+
+    assert order(descending=False) == ["low", "high", "none"]
+    assert order(descending=True) == ["high", "low", "none"]
+    row: Row = next(row for row in table.rows() if row.keys["channel"] == "low")
+    assert (value_of(row, "cr"), value_of(row, "cpl"), value_of(row, "channel")) == ("0.1", None, "low")
