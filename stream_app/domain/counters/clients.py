@@ -35,7 +35,7 @@ from stream_app.domain.counters.lines import (
     Where,
     gather_line,
 )
-from stream_app.domain.counters.windows import DAYS, FOREVER
+from stream_app.domain.counters.windows import DAYS, FOREVER, LONG_WINDOWS
 from stream_app.domain.times import DAY_MS, MINUTE_MS
 
 STAGES: Final = (CLIENTS, ACQUISITION, RETENTION, ACTIVATION, REFERRAL, REVENUE_CLIENTS)
@@ -118,12 +118,21 @@ def touch(gathered: Gathered, memory: Memory, where: Where, minute: int, day: in
     on_day = entry.days.get(day)
     if on_day is None and sign > 0:
         on_day = entry.days[day] = [0] * len(STAGES)
+    others = [other for other in memory.reached if other is not entry]
+    new: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for stage, count in enumerate(STAGES):
         if not stages >> stage & 1:
             continue
-        _step(gathered, memory, entry, entry.total, stage, count, where, minute, sign, None)
+        ever = _step(entry.total, stage, sign, key, [(other.key, other.total) for other in others])
+        today = 0
         if on_day is not None:
-            _step(gathered, memory, entry, on_day, stage, count, where, minute, sign, day)
+            theirs = [(other.key, other.days[day]) for other in others if day in other.days]
+            today = _step(on_day, stage, sign, key, theirs)
+        for dimensions, windows in ((ever, LONG_WINDOWS),) if ever == today else ((ever, FOREVER), (today, DAYS)):
+            if dimensions:
+                new.setdefault((dimensions, windows), []).append((count, 1))
+    for (dimensions, windows), counts in new.items():
+        gather_line(gathered, Line(minute, tuple(counts), (), where, dimensions, windows), sign)
     if on_day is not None and not any(on_day):
         del entry.days[day]
     if not any(entry.total):
@@ -172,38 +181,22 @@ def prune(memory: Memory, revision: int, settled_ms: int) -> None:
     memory.settled = settled_ms // MINUTE_MS
 
 
-def _step(
-    gathered: Gathered,
-    memory: Memory,
-    entry: Reached,
-    records: list[int],
-    stage: int,
-    count: int,
-    where: Where,
-    minute: int,
-    sign: int,
-    day: int | None,
-) -> None:
-    """One record more or less; tells the keys that it brings from none to one, or back."""
+def _step(records: list[int], stage: int, sign: int, key: bytes, others: Iterable[tuple[bytes, list[int]]]) -> int:
+    """One record more or less behind a stage; the dimensions in which that brings the client to its key, or away."""
     if sign < 0 and not records[stage]:
-        return  # it came when there was no place for it, and was not counted
+        return 0  # it came when there was no place for it, and was not counted
     records[stage] += sign
     if records[stage] != (1 if sign > 0 else 0):
-        return
+        return 0
     dimensions = _EVERYWHERE
-    for other in memory.reached:
-        if other is entry:
-            continue
-        theirs = other.total if day is None else other.days.get(day)
-        if theirs is None or not theirs[stage]:
+    for other, theirs in others:
+        if not theirs[stage]:
             continue
         dimensions &= ~ALL
         for place, dimension in enumerate(_PARTS):
-            if dimensions & dimension and _part(other.key, place) == _part(entry.key, place):
+            if dimensions & dimension and _part(other, place) == _part(key, place):
                 dimensions &= ~dimension
-    if dimensions:
-        windows = FOREVER if day is None else DAYS
-        gather_line(gathered, Line(minute, ((count, 1),), (), where, dimensions, windows), sign)
+    return dimensions
 
 
 def _latest(answers: Iterable[Answer], dimension: int, key: bytes, day: int | None) -> int | None:

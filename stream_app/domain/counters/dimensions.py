@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from typing import Final
 
@@ -36,9 +36,10 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
 _PREFIX: Final = dict(zip(FIELDS, b"acskpgtnlor", strict=True))
 _SEGMENT_PREFIX: Final = ord("x")
 KEY_SIZE: Final = 13
+_MAX_REMEMBERED: Final = 20_000
 
-Address = tuple[str, tuple[str, ...], str]
-"""(dimension, keys, goal). Counters by goal live with `all`, whose sessions and cost they take: goal is set then."""
+Address = tuple[bytes, str, tuple[str, ...], str]
+"""(state key, dimension, keys, goal). Counters by goal live with `all`, whose sessions and cost they take."""
 
 
 def fields_of(dimension: str) -> tuple[str, ...]:
@@ -64,34 +65,48 @@ def other_of(dimension: str) -> tuple[str, ...]:
     return (OTHER,) * len(fields_of(dimension))
 
 
-def addresses(
-    where: Where | None, dimensions: int, goal: str, extras: tuple[tuple[str, str], ...], optional: frozenset[str]
-) -> Iterator[Address]:
-    """Where a line counts."""
-    if dimensions & ALL:
-        yield "all", (), ""
-    if dimensions & GOAL and goal:
-        yield "all", (), goal
-    if where is not None:
-        yield from _attributed(where, dimensions, optional)
-    if dimensions & OPTIONAL:
-        for dimension, value in extras:
-            if dimension in optional:
-                yield dimension, (value,), ""
+class Addresses:
+    """Finds where lines count; what it found it remembers."""
 
+    def __init__(self, optional: Iterable[str] = ()) -> None:
+        self._optional = frozenset(optional)
+        self._attributed: dict[tuple[Where | None, int], tuple[Address, ...]] = {}
+        self._all = key_of("all", ())
 
-def _attributed(where: Where, dimensions: int, optional: frozenset[str]) -> Iterator[Address]:
-    source, medium, campaign, channel, platform, term, content = where
-    if dimensions & CHANNEL:
-        yield "channel", (channel,), ""
-    if dimensions & SOURCE_MEDIUM:
-        yield "source_medium", (source, medium), ""
-    if dimensions & CAMPAIGN:
-        yield "campaign", (source, medium, campaign), ""
-    if dimensions & PLATFORM:
-        yield "platform", (platform,), ""
-    if dimensions & OPTIONAL and optional:
-        if "term" in optional:
-            yield "term", (term,), ""
-        if "content" in optional:
-            yield "content", (content,), ""
+    def __call__(
+        self, where: Where | None, dimensions: int, goal: str, extras: tuple[tuple[str, str], ...]
+    ) -> Iterable[Address]:
+        """The counters that a line goes to."""
+        known = where, dimensions
+        found = self._attributed.get(known)
+        if found is None:
+            if len(self._attributed) >= _MAX_REMEMBERED:
+                self._attributed.clear()
+            found = self._attributed[known] = tuple(self._of(where, dimensions))
+        if dimensions & GOAL and goal:
+            found = (*found, (self._all, "all", (), goal))
+        if extras and dimensions & OPTIONAL:
+            found += tuple(
+                (key_of(dimension, (value,)), dimension, (value,), "")
+                for dimension, value in extras
+                if dimension in self._optional
+            )
+        return found
+
+    def _of(self, where: Where | None, dimensions: int) -> Iterator[Address]:
+        if dimensions & ALL:
+            yield self._all, "all", (), ""
+        if where is None:
+            return
+        source, medium, campaign, channel, platform, term, content = where
+        places: tuple[tuple[int, str, tuple[str, ...]], ...] = (
+            (CHANNEL, "channel", (channel,)),
+            (SOURCE_MEDIUM, "source_medium", (source, medium)),
+            (CAMPAIGN, "campaign", (source, medium, campaign)),
+            (PLATFORM, "platform", (platform,)),
+            (OPTIONAL if "term" in self._optional else 0, "term", (term,)),
+            (OPTIONAL if "content" in self._optional else 0, "content", (content,)),
+        )
+        for bit, dimension, keys in places:
+            if dimensions & bit:
+                yield key_of(dimension, keys), dimension, keys, ""

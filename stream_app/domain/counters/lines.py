@@ -104,6 +104,17 @@ def decode(kept: bytes) -> Contribution:
 
 def gather(gathered: Gathered, old: Lines, new: Lines) -> None:
     """Adds new − old to what a commit gathers."""
+    if len(old) == 1 and len(new) == 1 and not old[0].amounts and not new[0].amounts:
+        was, now = old[0], new[0]
+        if was.counts == now.counts and was == now:
+            return
+        cell = _cell(now)
+        if cell == _cell(was):  # the most frequent one by far: a session that went on
+            change = dict(now.counts)
+            for index, n in was.counts:
+                change[index] = change.get(index, 0) - n
+            _add(gathered, cell, change)
+            return
     for line in new:
         if line not in old:
             gather_line(gathered, line, 1)
@@ -114,22 +125,27 @@ def gather(gathered: Gathered, old: Lines, new: Lines) -> None:
 
 def gather_line(gathered: Gathered, line: Line, sign: int) -> None:
     """Adds one line, or takes it away."""
-    cell = (
-        line.minute,
-        line.where,
-        line.dimensions,
-        line.windows,
-        line.currency,
-        line.goal,
-        line.extras,
-    )
-    found: tuple[dict[int, int], dict[int, Decimal]] | None = gathered.get(cell)
-    if found is None:
-        found = gathered[cell] = ({}, {})
-    counts, amounts = found
-    for index, n in line.counts:
-        counts[index] = counts.get(index, 0) + sign * n
+    counts = dict(line.counts) if sign > 0 else {index: -n for index, n in line.counts}
+    amounts = _add(gathered, _cell(line), counts)
     for index, amount in line.amounts:
         before = amounts.get(index)
         signed = amount if sign > 0 else -amount
         amounts[index] = signed if before is None else money.add(before, signed)
+
+
+def _cell(line: Line) -> tuple[Any, ...]:
+    """Where and when a line counts."""
+    return line.minute, line.where, line.dimensions, line.windows, line.currency, line.goal, line.extras
+
+
+def _add(gathered: Gathered, cell: tuple[Any, ...], counts: dict[int, int]) -> dict[int, Decimal]:
+    """Adds counts to a cell, which may keep the dictionary; its amounts."""
+    found: tuple[dict[int, int], dict[int, Decimal]] | None = gathered.get(cell)
+    if found is None:
+        amounts: dict[int, Decimal] = {}
+        gathered[cell] = counts, amounts
+        return amounts
+    mine = found[0]
+    for index, n in counts.items():
+        mine[index] = mine.get(index, 0) + n
+    return found[1]

@@ -189,6 +189,7 @@ class Renderer:
         self._base = base_currency
         self._version = _quote(rules_version).decode()
         self._nothing: dict[str, str] = {}
+        self._no_sums: dict[str, str] = {}
 
     def record(
         self,
@@ -227,6 +228,9 @@ class Renderer:
         nothing = self._nothing.get(currency)
         if nothing is None:
             nothing = self._nothing[currency] = money.shown(_ZERO, currency)
+            self._no_sums[currency] = _SUMS_TEMPLATE % (*[nothing] * len(AMOUNTS), 0, 0, 0, 0)
+        if not amounts and not any(counts[AD_CLICKS:ANSWERS]):
+            return self._no_sums[currency]
         return _SUMS_TEMPLATE % (
             *(money.shown(amounts[index], currency) if index in amounts else nothing for index in range(len(AMOUNTS))),
             counts[AD_CLICKS],

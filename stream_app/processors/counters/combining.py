@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from stream_app.domain import money
-from stream_app.domain.counters.dimensions import addresses, key_of
+from stream_app.domain.counters.dimensions import Addresses
 from stream_app.engine.processor import Context
 from stream_app.processors.counters.contributing import DELTA
 
@@ -40,71 +40,69 @@ class Delta(msgspec.Struct, frozen=True, gc=False, array_like=True):
 encode_delta = msgspec.msgpack.Encoder(decimal_format="string").encode
 
 K = TypeVar("K")
-_Slot = tuple[dict[int, int], dict[int, Decimal]]
-_When = tuple[int, int, str, str]
+Slot = tuple[dict[int, int], dict[int, Decimal]]
+"""Counts and amounts."""
+When = tuple[int, int, str, str]
 """(minute, windows, currency, goal)"""
+Found = dict[bytes, tuple[str, tuple[str, ...], dict[When, Slot]]]
+"""By counter key: dimension, keys, what is added when."""
 
 
 class Combiner:
     """The combiner of `counter-delta`."""
 
     def __init__(self, optional: Iterable[str] = ()) -> None:
-        self._optional = frozenset(optional)
+        self._addresses = Addresses(optional)
 
     def __call__(self, gathered: dict[Any, Any], context: Context[Any]) -> None:
-        """Forwards one record per counter key."""
-        found: dict[tuple[str, tuple[str, ...]], dict[_When, _Slot]] = {}
-        optional = self._optional
+        """Forwards one record per counter key. Spellings of one campaign share a record."""
+        found: Found = {}
+        addresses = self._addresses
         for cell, (counts, amounts) in gathered.items():
-            minute, where, dimensions, windows, currency, goal, extras = cell
-            if not any(counts.values()) and not any(amounts.values()):
+            if not (any(counts.values()) or any(amounts.values())):
                 continue
-            for dimension, keys, by_goal in addresses(where, dimensions, goal, extras, optional):
-                address = dimension, keys
-                changes = found.get(address)
-                if changes is None:
-                    changes = found[address] = {}
-                add_to(changes, (minute, windows, currency, by_goal), counts, amounts)
-        forward(DELTA, found, context)
+            minute, where, dimensions, windows, currency, goal, extras = cell
+            for key, dimension, keys, by_goal in addresses(where, dimensions, goal, extras):
+                delta = found.get(key)
+                if delta is None:
+                    delta = found[key] = dimension, keys, {}
+                add_to(delta[2], (minute, windows, currency, by_goal), counts, amounts)
+        _forward(DELTA, found, context)
 
 
 def combine_overflow(gathered: dict[Any, Any], context: Context[Any]) -> None:
-    """The combiner of `counter-overflow`: gathered is what a record of it says, by (dimension, keys)."""
-    forward(OVERFLOW, gathered, context)
+    """The combiner of `counter-overflow`: what is gathered goes by counter key already."""
+    _forward(OVERFLOW, gathered, context)
 
 
-def add_to(changes: dict[K, _Slot], when: K, counts: dict[int, int], amounts: dict[int, Decimal]) -> None:
+def add_to(changes: dict[K, Slot], when: K, counts: dict[int, int], amounts: dict[int, Decimal]) -> None:
     """Adds figures at a time."""
     slot = changes.get(when)
     if slot is None:
-        changes[when] = (counts.copy(), amounts.copy())
+        changes[when] = (counts.copy(), amounts.copy() if amounts else {})
         return
-    mine, sums = slot
+    mine = slot[0]
     for index, n in counts.items():
         mine[index] = mine.get(index, 0) + n
-    for index, amount in amounts.items():
-        before = sums.get(index)
-        sums[index] = amount if before is None else money.add(before, amount)
+    if amounts:
+        sums = slot[1]
+        for index, amount in amounts.items():
+            before = sums.get(index)
+            sums[index] = amount if before is None else money.add(before, amount)
 
 
-def forward(kind: str, found: dict[tuple[str, tuple[str, ...]], dict[_When, _Slot]], context: Context[Any]) -> None:
-    """One record per key; what came to nothing is left out. Spellings of one campaign share a record."""
-    records: dict[bytes, Delta] = {}
-    for (dimension, keys), slots in found.items():
+def _forward(kind: str, found: Found, context: Context[Any]) -> None:
+    """One record per key; what came to nothing is left out."""
+    sent = 0
+    for key, (dimension, keys, slots) in found.items():
         changes = []
         for (minute, windows, currency, goal), (counts, amounts) in slots.items():
             kept = counts if all(counts.values()) else {index: n for index, n in counts.items() if n}
             sums = amounts if all(amounts.values()) else {index: amount for index, amount in amounts.items() if amount}
             if kept or sums:
                 changes.append(Change(minute, windows, kept, sums, currency, goal))
-        if not changes:
-            continue
-        key = key_of(dimension, keys)
-        delta = records.get(key)
-        if delta is None:
-            records[key] = Delta(dimension, keys, changes)
-        else:
-            delta.changes.extend(changes)
-    for key, delta in records.items():
-        context.forward(kind, key, encode_delta(delta))
-    context.count("counter_deltas", n=len(records))
+        if changes:
+            context.forward(kind, key, encode_delta(Delta(dimension, keys, changes)))
+            sent += 1
+    if sent:
+        context.count("counter_deltas", n=sent)

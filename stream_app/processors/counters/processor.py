@@ -8,7 +8,6 @@ finds them without a scan.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 
 import msgspec
 
@@ -17,9 +16,20 @@ from stream_app.domain.counters.figures import Figures
 from stream_app.domain.counters.plans import Plans
 from stream_app.domain.counters.records import COUNTERS, Renderer, counter_id, keys_json, with_all
 from stream_app.domain.counters.rules import CounterRules
-from stream_app.domain.counters.windows import LIFE, NAMES, TOTAL, Windows, expires_at, is_expired
+from stream_app.domain.counters.windows import (
+    ALL_WINDOWS,
+    DAY,
+    HOUR,
+    LIFE,
+    MINUTES,
+    NAMES,
+    TOTAL,
+    Windows,
+    expires_at,
+    is_expired,
+)
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
-from stream_app.processors.counters.combining import OVERFLOW, Delta, add_to
+from stream_app.processors.counters.combining import OVERFLOW, Delta, Slot, add_to
 from stream_app.processors.counters.contributing import DELTA
 
 MAX_GOALS = 100
@@ -37,7 +47,7 @@ _ADMISSION = b"\x00"
 """Begins the keys of the rows that say how many keys of a dimension a window has taken; no counter's key does."""
 
 ByCurrency = dict[str, Figures]
-_Touched = dict[tuple[str, str], tuple[dict[int, int], dict[int, Decimal]]]
+_Touched = dict[tuple[str, str], Slot]
 """By (currency, goal)."""
 
 
@@ -152,23 +162,27 @@ class CountersProcessor:
         """The changes by window; those of expired windows are dropped."""
         now, hour_and_day = context.now, self._windows.hour_and_day
         found: dict[tuple[int, int], _Touched] = {}
+        hours: dict[tuple[int, int], _Touched] = {}
         dropped = 0
         for delta in events:
             for change in delta.changes:
                 minute, windows = change.minute, change.windows
-                starts = minute, *hour_and_day(minute), 0
+                hour, day = hour_and_day(minute)
                 slot = change.currency or self._base, change.goal
-                for kind in range(4):
+                if windows == ALL_WINDOWS and not is_expired(HOUR, hour, now):
+                    add_to(hours.setdefault((hour, day), {}), slot, change.counts, change.amounts)
+                    windows = MINUTES  # hours go on to their days all at once
+                for kind, start in enumerate((minute, hour, day, 0)):
                     if not windows >> kind & 1:
                         continue
-                    start = starts[kind]
                     if is_expired(kind, start, now):
                         dropped += 1
-                        continue
-                    touched = found.get((kind, start))
-                    if touched is None:
-                        touched = found[kind, start] = {}
-                    add_to(touched, slot, change.counts, change.amounts)
+                    else:
+                        add_to(found.setdefault((kind, start), {}), slot, change.counts, change.amounts)
+        for (hour, day), touched in hours.items():
+            for window in ((HOUR, hour), (DAY, day), (TOTAL, 0)):
+                for slot, (counts, amounts) in touched.items():
+                    add_to(found.setdefault(window, {}), slot, counts, amounts)
         if dropped:
             context.count("counter_deltas_expired", n=dropped)
         return found
@@ -194,8 +208,8 @@ class CountersProcessor:
 
     def _overflow(self, dimension: str, refused: dict[tuple[int, int], _Touched], context: Context[Delta]) -> None:
         """Sends what found no place to the owner of the dimension's `(other)`."""
-        gathered = context.gather(OVERFLOW)
-        changes = gathered.setdefault((dimension, other_of(dimension)), {})
+        keys = other_of(dimension)
+        changes = context.gather(OVERFLOW).setdefault(key_of(dimension, keys), (dimension, keys, {}))[2]
         for (kind, start), touched in refused.items():
             for (currency, goal), (counts, amounts) in touched.items():
                 add_to(changes, (start, 1 << kind, currency, goal), counts, amounts)
@@ -354,7 +368,7 @@ class CountersProcessor:
             return b"null"
 
         def day(start: int) -> Figures | None:
-            number = row_of(2, start)
+            number = row_of(DAY, start)
             window = counter.at_hand.get(number)
             if window is None:
                 payload = rows.get(key, number)
