@@ -164,7 +164,23 @@ _SUMS_TEMPLATE: Final = (
     + ',"ad_clicks":%d,"impressions":%d,"time_to_contact_s":%d,"time_to_close_s":%d}'
 )
 _RATES: Final = tuple(Rates.__struct_fields__)
-_NO_RATES: Final = "{" + ",".join(f'"{name}":null' for name in _RATES) + "}"
+_RATES_TEMPLATE: Final = "{" + ",".join(f'"{name}":%s' for name in _RATES) + "}"
+(
+    _CPC,
+    _CPL,
+    _CPA,
+    _CR,
+    _LEAD_CR,
+    _CLICK_CR,
+    _LEAD_TO_WON,
+    _DRR,
+    _ROAS,
+    _ROMI,
+    _ROI,
+    _ARPU,
+    _GROWTH,
+    _SUSPICIOUS_SHARE,
+) = range(len(_RATES))
 _DIVIDE: Final = Context(prec=60)
 _RATIO_UNIT: Final = Decimal("0.000001")
 _ZERO: Final = Decimal(0)
@@ -263,60 +279,66 @@ def ratio(numerator: Decimal | int, denominator: Decimal | int) -> str | None:
 
 def price(numerator: Decimal, denominator: int, currency: str) -> str | None:
     """Half-up at the currency's minor unit; None without a denominator."""
-    return money.shown(_DIVIDE.divide(numerator, Decimal(denominator)), currency) if denominator else None
+    if not denominator:
+        return None
+    return money.shown(_DIVIDE.divide(numerator, Decimal(denominator)) if numerator else numerator, currency)
 
 
 def _rates(figures: Figures, counts: list[int], currency: str, *, base: bool, long: bool) -> str:
-    amounts = figures.amounts
-    sessions, conversions, leads = counts[SESSIONS], counts[CONVERSIONS], counts[LEADS]
-    found: dict[str, str | None] = {}
+    found = ["null"] * len(_RATES)
     if base:
+        sessions, leads, joins = counts[SESSIONS], counts[LEADS], counts[JOINS]
         if sessions:
-            found["cr"] = _ratio_of_counts(conversions, sessions)
-            found["lead_cr"] = _ratio_of_counts(leads, sessions)
+            found[_CR] = _ratio_of_counts(counts[CONVERSIONS], sessions)
+            found[_LEAD_CR] = _ratio_of_counts(leads, sessions)
         if leads:
-            found["lead_to_won"] = _ratio_of_counts(counts[WON_COHORT], leads)
+            found[_LEAD_TO_WON] = _ratio_of_counts(counts[WON_COHORT], leads)
         if counts[LEAVES]:
-            found["growth"] = _ratio_of_counts(counts[JOINS], counts[LEAVES])
-        if counts[JOINS]:
-            found["suspicious_share"] = _ratio_of_counts(counts[SUSPICIOUS], counts[JOINS])
+            found[_GROWTH] = _ratio_of_counts(joins, counts[LEAVES])
+        if joins:
+            found[_SUSPICIOUS_SHARE] = _ratio_of_counts(counts[SUSPICIOUS], joins)
     if long:
-        cost, revenue = amounts.get(COST, _ZERO), amounts.get(REVENUE, _ZERO)
-        clicks = counts[AD_CLICKS]
-        if clicks:
-            found["cpc"] = price(cost, clicks, currency)
-        if base:
-            found["cpl"] = price(cost, leads, currency)
-            found["cpa"] = price(cost, conversions, currency)
-            found["click_cr"] = ratio(leads, clicks)
-            found["arpu"] = price(revenue, counts[CLIENTS], currency)
-        found["drr"] = ratio(cost, revenue)
-        if cost:
-            net = money.add(amounts.get(VALUE, _ZERO), -amounts.get(REFUNDED, _ZERO))
-            found["roas"] = ratio(net, cost)
-            found["romi"] = ratio(money.add(revenue, -cost), cost)
-            found["roi"] = ratio(money.add(amounts.get(PROFIT, _ZERO), -cost), cost)
-    if not found:
-        return _NO_RATES
-    return "{" + ",".join(
-        f'"{name}":null' if (rate := found.get(name)) is None else f'"{name}":"{rate}"' for name in _RATES
-    ) + "}"  # fmt: skip
+        _rates_of_money(found, figures, counts, currency, base=base)
+    return _RATES_TEMPLATE % tuple(found)
 
 
-_ratios: dict[tuple[int, int], str | None] = {}
+def _rates_of_money(found: list[str], figures: Figures, counts: list[int], currency: str, *, base: bool) -> None:
+    amounts = figures.amounts
+    cost, revenue, clicks = amounts.get(COST, _ZERO), amounts.get(REVENUE, _ZERO), counts[AD_CLICKS]
+    if clicks:
+        found[_CPC] = _quoted(price(cost, clicks, currency))
+    if base:
+        found[_CPL] = _quoted(price(cost, counts[LEADS], currency))
+        found[_CPA] = _quoted(price(cost, counts[CONVERSIONS], currency))
+        found[_CLICK_CR] = _quoted(ratio(counts[LEADS], clicks))
+        found[_ARPU] = _quoted(price(revenue, counts[CLIENTS], currency))
+    if revenue:
+        found[_DRR] = _quoted(ratio(cost, revenue))
+    if cost:
+        net = money.add(amounts.get(VALUE, _ZERO), -amounts.get(REFUNDED, _ZERO))
+        found[_ROAS] = _quoted(ratio(net, cost))
+        found[_ROMI] = _quoted(ratio(money.add(revenue, -cost), cost))
+        found[_ROI] = _quoted(ratio(money.add(amounts.get(PROFIT, _ZERO), -cost), cost))
+
+
+def _quoted(rate: str | None) -> str:
+    return "null" if rate is None else f'"{rate}"'
+
+
+_ratios: dict[tuple[int, int], str] = {}
 _MAX_RATIOS = 50_000
 
 
-def _ratio_of_counts(numerator: int, denominator: int) -> str | None:
-    """As `ratio`, remembered: counts are small and come again."""
+def _ratio_of_counts(numerator: int, denominator: int) -> str:
+    """As `ratio`, encoded and remembered: counts are small and come again."""
     if not numerator:
-        return "0"
+        return '"0"'
     key = numerator, denominator
     found = _ratios.get(key)
     if found is None:
         if len(_ratios) >= _MAX_RATIOS:
             _ratios.clear()
-        found = _ratios[key] = ratio(numerator, denominator)
+        found = _ratios[key] = _quoted(ratio(numerator, denominator))
     return found
 
 
