@@ -29,6 +29,7 @@ from stream_app.processors.counters.contributing import DELTA, JourneyCounter, L
 from stream_app.processors.counters.processor import CountersProcessor
 from stream_app.processors.journeys import JourneysProcessor
 from stream_app.processors.lead_facts import LeadTeller
+from stream_app.processors.lead_referrals import LeadReferrals
 from stream_app.processors.leads import LeadsProcessor
 from stream_app.processors.people import PeopleProcessor
 from stream_app.processors.referral_facts import ReferralTeller
@@ -73,7 +74,7 @@ def journeys(settings: Settings) -> JourneysProcessor:
         SourceResolver(sources, tables),
         BotDetector(tables.ai_crawlers),
         rules_version=rules_version(rules, sources, tables),
-        tellers=[LeadTeller(), ReferralTeller(programs_of(settings), paid_goals(settings))],
+        tellers=[LeadTeller(lead_referrals(settings).grounds), referral_teller(settings)],
         counter=journey_counter(settings),
         links=links(settings),
         hasher=hasher(settings) if settings.programs else None,
@@ -128,7 +129,18 @@ def leads(settings: Settings) -> LeadsProcessor:
         grace_ms=rules.sessions.grace_ms,
         rules_version=rules_version(rules, sources, tables),
         counter=LeadCounter(Facts(counter_rules(settings))) if settings.counters.enabled else None,
+        referrals=lead_referrals(settings),
     )
+
+
+def referral_teller(settings: Settings) -> ReferralTeller:
+    """What journeys tells people of referral programmes."""
+    return ReferralTeller(programs_of(settings), paid_goals(settings))
+
+
+def lead_referrals(settings: Settings) -> LeadReferrals:
+    """What leads tell people of referral programmes."""
+    return LeadReferrals(programs_of(settings), referral_teller(settings))
 
 
 def codes(settings: Settings) -> CodesProcessor:

@@ -90,6 +90,9 @@ class LeadFact(msgspec.Struct, frozen=True, gc=False, array_like=True):
     source: Source
     """Its attribution: last non-direct; `(not determined)` without any touchpoint."""
     segment: tuple[tuple[str, str], ...] = ()
+    user_id: str = ""
+    grounds: bytes = b""
+    """What referral programmes must know of the conversion, as they encode it; empty where none asks for leads."""
 
 
 class Question(msgspec.Struct, frozen=True, gc=False, array_like=True):

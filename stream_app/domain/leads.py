@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from stream_app.domain import lead_events
+from stream_app.domain.client import Told
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.lead_events import LeadFact, Question, Status, Update
 from stream_app.domain.sources.model import Source
@@ -39,10 +40,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     status: Status
     at: int
+    event_id: str
     owner: str = ""
     reason: str = ""
     left_at: int = 0
     """When the next status began; 0: it is the current one."""
+    left_by: str = ""
+    """The event that brought the next status."""
     revenue: Decimal | None = None
     """What the deal was worth while the lead was won: at its end, or now."""
     profit: Decimal | None = None
@@ -55,6 +59,7 @@ class Mention(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """The first time that a lead was called an MQL or SQL."""
 
     at: int
+    event_id: str
     owner: str
     final: bool = False
 
@@ -141,6 +146,8 @@ class Lead(msgspec.Struct, gc=False, array_like=True):
     status: str = ""
     """As last published."""
     counted: Counted | None = None
+    told: dict[str, tuple[Told, ...]] = {}
+    """Facts that follow from its statuses, as last told, by the id of what they follow from."""
 
 
 def new_lead() -> Lead:
@@ -234,7 +241,7 @@ def _born(lead: Lead) -> Life | None:
     """Created = the earliest (occurred_at, event_id) of goal or CRM record (semantics 40)."""
     fact, update = first_fact(lead), lead.updates[0] if lead.updates else None
     if fact is not None and (update is None or (fact.at, fact.event_id) <= lead_events.order(update)):
-        return Life(fact.at, fact.event_id, True, [Entry("new", fact.at)])
+        return Life(fact.at, fact.event_id, True, [Entry("new", fact.at, fact.event_id)])
     if update is None:
         return None
     return Life(update.at, update.id, False, born=update.source)
@@ -271,8 +278,8 @@ def _enter(life: Life, before: Entry | None, update: Update) -> None:
     at = update.at
     if before is not None:
         left = _worth(before, life) if before.status == "won" else before
-        life.entries[-1] = msgspec.structs.replace(left, left_at=at)
-    life.entries.append(Entry(update.status, at, update.owner or life.owner, update.reason))
+        life.entries[-1] = msgspec.structs.replace(left, left_at=at, left_by=update.id)
+    life.entries.append(Entry(update.status, at, update.id, update.owner or life.owner, update.reason))
     match update.status:
         case "contacted":
             life.contacted_at = at if life.contacted_at is None else life.contacted_at
@@ -288,9 +295,9 @@ def _qualify(life: Life, update: Update) -> None:
     """MQL and SQL count once a lead, at their first mention; the one does not imply the other (semantics 40)."""
     life.qualification = update.qualification
     if update.qualification == "mql":
-        life.mql = life.mql or Mention(update.at, life.owner)
+        life.mql = life.mql or Mention(update.at, update.id, life.owner)
     else:
-        life.sql = life.sql or Mention(update.at, life.owner)
+        life.sql = life.sql or Mention(update.at, update.id, life.owner)
 
 
 def _worth(entry: Entry, life: Life) -> Entry:

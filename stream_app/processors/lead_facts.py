@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -23,12 +23,23 @@ ANSWER = "?"
 """The id of a fact that answers a question, in place of a conversion's."""
 
 
+Grounds = Callable[[str, Frozen, AttributedConversion], bytes]
+"""(client, conversion, its record) → what referral programmes must know of it (`LeadFact.grounds`)."""
+
+
 class LeadTeller(Teller):
     """A conversion that makes a lead or touches one, with its last non-direct source (semantics 35). A program's
     conversion makes none (semantics 26)."""
 
+    def __init__(self, grounds: Grounds | None = None) -> None:
+        self._grounds = grounds
+
     def conversion(
-        self, client_id: str, _client: Client, frozen: Frozen, record: AttributedConversion
+        self,
+        client_id: str,
+        _client: Client,
+        frozen: Frozen,
+        record: AttributedConversion,
     ) -> Iterable[Fact]:
         """One fact for its lead, if it has one."""
         hit = frozen.hit
@@ -38,7 +49,8 @@ class LeadTeller(Teller):
             return
         path = frozen.touchpoints
         source = path[last_non_direct_index(path)].source if path else NOT_DETERMINED
-        fact = LeadFact(hit.at, hit.id, client_id, sale.goal, source, sale.segment)
+        grounds = self._grounds(client_id, frozen, record) if self._grounds is not None else b""
+        fact = LeadFact(hit.at, hit.id, client_id, sale.goal, source, sale.segment, record.user_id or "", grounds)
         yield Fact(LEAD_FACT, sale.lead_id.encode(), encode_body(fact))
 
 

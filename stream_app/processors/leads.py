@@ -18,12 +18,13 @@ from stream_app.domain.lead_events import LeadFact, Question, Update, compact, r
 from stream_app.domain.lead_records import LEADS, LeadRetraction
 from stream_app.domain.lead_records import Lead as LeadRecord
 from stream_app.domain.lead_views import lead_retraction, lead_view
-from stream_app.domain.leads import Counted, Lead
+from stream_app.domain.leads import Counted, Lead, Life
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.times import LATEST_MS, MINUTE_MS
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
-from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.facts import Fact, Letter, encode_body, tell
 from stream_app.processors.lead_facts import ANSWER, LEAD_FACT, LEAD_QUESTION
+from stream_app.processors.lead_referrals import LeadReferrals
 
 CLOCK_SKEW_MS = 5 * MINUTE_MS
 
@@ -69,12 +70,14 @@ class LeadsProcessor:
         grace_ms: int,
         rules_version: str,
         counter: LeadCounter | None = None,
+        referrals: LeadReferrals | None = None,
     ) -> None:
         self._resolver = resolver
         self._currency = currency
         self._grace_ms = grace_ms
         self._rules_version = rules_version
         self._counter = counter
+        self._referrals = referrals
 
     # --- events --------------------------------------------------------------------------------------
 
@@ -149,6 +152,7 @@ class LeadsProcessor:
         life = leads.live(lead)
         self._ask(lead_id, lead, leads.wanted(lead, life), context)
         self._count(lead, leads.counted(lead, life), context)
+        self._tell(lead_id, lead, life, context)
         if life is None:
             if lead.published:
                 self._emit(key, lead, lead_retraction(lead_id, self._rules_version), context)
@@ -159,6 +163,7 @@ class LeadsProcessor:
             life = leads.live(lead)
             assert life is not None
             lead.counted = leads.counted(lead, life)
+            lead.told = {name: lead.told[name] for name, _ in self._facts(lead_id, lead, life)}
             context.count("lead_caps")
         self._emit(key, lead, lead_view(lead_id, lead, life, self._rules_version), context)
         _gauge(lead, life.status, context)
@@ -183,6 +188,19 @@ class LeadsProcessor:
         if question is not None:
             context.forward(LEAD_QUESTION, question.client_id.encode(), encode_body(Letter(lead_id, question)))
         lead.asked = question
+
+    def _facts(self, lead_id: str, lead: Lead, life: Life | None) -> Sequence[tuple[str, Fact]]:
+        if self._referrals is None or life is None:
+            return ()
+        return tuple(self._referrals.facts(lead_id, lead, life))
+
+    def _tell(self, lead_id: str, lead: Lead, life: Life | None, context: Context[Event]) -> None:
+        """Tells what follows from the lead's statuses, and takes back what does not any more."""
+        before, lead.told = lead.told, {}
+        for name, fact in self._facts(lead_id, lead, life):
+            lead.told[name] = tell(before.pop(name, ()), (fact,), name, context)
+        for name, told in before.items():
+            tell(told, (), name, context)
 
     def _count(self, lead: Lead, after: Counted | None, context: Context[Event]) -> None:
         before = lead.counted

@@ -48,21 +48,28 @@ class ReferralTeller(Teller):
         paid = sale.goal in self._paid
         if record.bot or not self._programs or not (paid or sale.goal in self._programs.goals):
             return
-        user = record.user_id or ""
+        purchase = self.purchase(client_id, frozen, record)
+        yield Fact(facts.CONVERSION, person_of(purchase.user, client_id).encode(), encode_body(purchase))
+
+    def purchase(self, client_id: str, frozen: Frozen, record: AttributedConversion) -> Purchase:
+        """A conversion with all that decides about rewards for it."""
+        hit = frozen.hit
+        sale = hit.sale
+        assert sale is not None
         captures = [read_capture(captured.code, captured.at) for captured in frozen.codes if captured.at <= hit.at]
         contact = unpacked(sale.contact)
         if not contact.ip and captures:
             contact = msgspec.structs.replace(contact, ip=captures[-1].ip)
-        purchase = Purchase(
+        return Purchase(
             hit.at,
             hit.id,
             sale.goal,
             value=sale.value,
             currency=sale.currency,
             profit=sale.profit,
-            paid=paid,
+            paid=sale.goal in self._paid,
             client=client_id,
-            user=user,
+            user=record.user_id or "",
             codes=tuple(code for code in (sale.promo_code, sale.invite_code) if code),
             visits=tuple(capture.visit for capture in captures),
             contact=contact,
@@ -70,7 +77,6 @@ class ReferralTeller(Teller):
                 RefundLine(r.event_id, _ms(r.occurred_at), Decimal(r.value)) for r in record.refunds if Decimal(r.value)
             ),
         )
-        yield Fact(facts.CONVERSION, person_of(user, client_id).encode(), encode_body(purchase))
 
 
 def _ms(timestamp: str) -> int:

@@ -199,6 +199,7 @@ class Programs:
         self.exchange = exchange or Exchange("EUR", {})
         self.goals = frozenset(goal for program in programs for goal in program.goals)
         self.statuses = frozenset(status for program in programs for status in program.statuses)
+        self.statuses = frozenset(status for program in programs for status in program.statuses)
 
     def __bool__(self) -> bool:
         return bool(self.by_name)

@@ -1,0 +1,69 @@
+"""What leads tell referral programmes: statuses that earn a reward (`qualifies_on`, semantics 48)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from stream_app.domain import leads
+from stream_app.domain.client import Frozen
+from stream_app.domain.ids import conversion_id
+from stream_app.domain.leads import Entry, Lead, Life, Mention
+from stream_app.domain.records import AttributedConversion
+from stream_app.domain.referral.facts import CONVERSION, Purchase, person_of
+from stream_app.domain.referral.programs import Programs
+from stream_app.processors.facts import Fact, encode_body
+from stream_app.processors.referral_facts import ReferralTeller
+
+_decode_purchase = msgspec.msgpack.Decoder(Purchase).decode
+
+
+class LeadReferrals:
+    """Turns a lead's statuses into purchases of the person behind it: MQL and SQL at their first mention, each deal
+    with the lead's revenue as its value, withdrawn when the lead leaves it."""
+
+    def __init__(self, programs: Programs, teller: ReferralTeller) -> None:
+        self._statuses = programs.statuses
+        self._teller = teller
+
+    def grounds(self, client_id: str, frozen: Frozen, record: AttributedConversion) -> bytes:
+        """What must be known of the conversion that made the lead: codes, visits, contact."""
+        return encode_body(self._teller.purchase(client_id, frozen, record)) if self._statuses else b""
+
+    def facts(self, lead_id: str, lead: Lead, life: Life) -> Iterable[tuple[str, Fact]]:
+        """(id of the record it follows from, fact) for each status that some programme pays for, those apart that are
+        settled: they stay as told."""
+        if not self._statuses:
+            return
+        fact = leads.first_fact(lead)
+        if fact is not None and fact.grounds:
+            made = _decode_purchase(fact.grounds)
+        else:
+            client = fact.client_id if fact is not None else life.client_id
+            made = Purchase(0, "", fact.goal if fact is not None else "", client=client)
+        if not (made.user or made.client):
+            return
+        key = person_of(made.user, made.client).encode()
+        for status, moment in (("mql", life.mql), ("sql", life.sql), *_deals(life)):
+            if moment is None or moment.final or status not in self._statuses:
+                continue
+            deal = moment if isinstance(moment, Entry) else None
+            purchase = msgspec.structs.replace(
+                made,
+                at=moment.at,
+                event_id=moment.event_id,
+                status=status,
+                value=deal.revenue if deal is not None else None,
+                profit=deal.profit if deal is not None else None,
+                currency=deal.currency if deal is not None else "",
+                paid=False,
+                refunds=(),
+                withdrawn=deal.left_by if deal is not None else "",
+            )
+            record_id = conversion_id(lead_id, f"{status}\x1f{moment.event_id}")
+            yield record_id, Fact(CONVERSION, key, encode_body(purchase))
+
+
+def _deals(life: Life) -> Iterable[tuple[str, Entry | Mention]]:
+    return (("won", entry) for entry in life.entries if entry.status == "won")
