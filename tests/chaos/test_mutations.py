@@ -12,7 +12,7 @@ from tests.chaos.mutations import outcome
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 
-@pytest.mark.parametrize(("name", "scenario"), [("changed-states-evicted", "plain"), ("fence-last", "race")])
+@pytest.mark.parametrize(("name", "scenario"), [("timers-lost", "plain"), ("fence-last", "race")])
 def test_a_broken_engine_is_found_out(broker: Broker, tmp_path: Path, seed: int, name: str, scenario: str) -> None:
     """Each of these must turn its scenario red."""
     colour, seen = outcome(name, broker.bootstrap, tmp_path, seed, scenario)

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer import fetcher
-from aiokafka.structs import TopicPartition
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from stream_app.devtools.broker import Broker
 from stream_app.hosts.kafka import lean
 
-LEAN = lean.LeanPartitionRecords, lean.LeanFetchResult
 PLAIN = lean.LeanPartitionRecords.__base__, lean.LeanFetchResult.__base__
 
 
 @pytest.fixture(autouse=True)
-def _restored() -> Iterator[None]:
-    before = fetcher.PartitionRecords, fetcher.FetchResult
-    yield
-    fetcher.PartitionRecords, fetcher.FetchResult = before
+def _installed() -> None:
+    lean.install()
 
 
 async def _fill(bootstrap: str, topic: str, rng: random.Random) -> int:
@@ -56,12 +52,15 @@ async def _fill(bootstrap: str, topic: str, rng: random.Random) -> int:
 
 
 async def _read(
-    bootstrap: str, topic: str, kind: tuple[Any, Any], isolation: str, start: int, end: int, most: int | None
+    bootstrap: str, topic: str, deserializer: Any, isolation: str, start: int, end: int, most: int | None
 ) -> list[tuple[Any, ...]]:
     """Every record from `start` on, with the position after each answer."""
-    fetcher.PartitionRecords, fetcher.FetchResult = kind
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, isolation_level=isolation, enable_auto_commit=False, fetch_max_wait_ms=20
+        bootstrap_servers=bootstrap,
+        isolation_level=isolation,
+        enable_auto_commit=False,
+        fetch_max_wait_ms=20,
+        key_deserializer=deserializer,
     )
     await consumer.start()
     place = TopicPartition(topic, 0)
@@ -72,6 +71,7 @@ async def _read(
         got = await consumer.getmany(place, timeout_ms=50, max_records=most)
         for records in got.values():
             assert records
+            assert all(isinstance(r, ConsumerRecord) for r in records) == (deserializer is None)
             found += [(r.offset, r.timestamp, r.key, r.value, tuple(r.headers)) for r in records]
             assert await consumer.position(place) > records[-1].offset
     await consumer.stop()
@@ -82,7 +82,8 @@ async def _read(
 async def test_lean_records_equal_those_of_the_client(
     broker: Broker, topic_prefix: str, seed: int, isolation: str
 ) -> None:
-    """Offset, timestamp, key, value and headers, from wherever reading starts, aborted and control records left out."""
+    """Offset, timestamp, key, value and headers, from wherever reading starts, aborted and control records left out.
+    Consumers that did not ask for them get what the client always gave."""
     topic = f"{topic_prefix}lean"
     admin = AdminClient({"bootstrap.servers": broker.bootstrap})
     for future in admin.create_topics([NewTopic(topic, 1, 1)]).values():
@@ -94,17 +95,17 @@ async def test_lean_records_equal_those_of_the_client(
     place = TopicPartition(topic, 0)
     end = (await watcher.end_offsets([place]))[place]
     await watcher.stop()
-    whole = await _read(broker.bootstrap, topic, PLAIN, isolation, 0, end, None)
+    whole = await _read(broker.bootstrap, topic, None, isolation, 0, end, None)
     assert len(whole) > 50
     for start in (0, *rng.sample(range(end), 5)):
         wanted = [r for r in whole if r[0] >= start]
-        assert await _read(broker.bootstrap, topic, LEAN, isolation, start, end, None) == wanted
-    assert await _read(broker.bootstrap, topic, LEAN, isolation, 0, end, 3) == whole
+        assert await _read(broker.bootstrap, topic, lean.as_parsed, isolation, start, end, None) == wanted
+    assert await _read(broker.bootstrap, topic, lean.as_parsed, isolation, 0, end, 3) == whole
 
 
 def test_the_client_still_has_what_is_replaced() -> None:
     """Its version is pinned; should that change, this tells what to look at again."""
-    lean.install()
-    assert (fetcher.PartitionRecords, fetcher.FetchResult) == LEAN
+    assert fetcher.FetchResult is lean.LeanFetchResult
+    assert PLAIN[0].__module__ == PLAIN[1].__module__ == fetcher.__name__
     assert {"_unpack_records", "_consume_aborted_up_to", "_contains_abort_marker"} <= set(dir(PLAIN[0]))
     assert {"getall", "check_assignment", "_update_position"} <= set(dir(PLAIN[1]))

@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 from stream_app.engine.task import Phase
 from stream_app.engine.tasks import Tasks
 from stream_app.engine.work import Chunk
+from stream_app.hosts.kafka.lean import as_parsed
 from stream_app.hosts.kafka.log import wrong_partitions
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class KafkaIntake:
             max_partition_fetch_bytes=_FETCH_BYTES,
             fetch_max_wait_ms=500,
             fetch_min_bytes=1,
+            key_deserializer=as_parsed,
         )
         await self._consumer.start()
         self._consumer.subscribe(self._topics, listener=_Listener(self))

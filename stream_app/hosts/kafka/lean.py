@@ -2,7 +2,8 @@
 
 aiokafka wraps every parsed record in a ConsumerRecord, one Python call and one dataclass a record: about a tenth of a
 worker's time (docs/decisions). The parser's records have all that the engine reads (offset, timestamp, key, value,
-headers). The two classes replaced here are private to aiokafka; its version is pinned, and `tests/hosts` hold the
+headers). Only consumers that ask for it, by `key_deserializer=as_parsed`, are given them: others in the process go on
+as before. The two classes replaced here are private to aiokafka; its version is pinned, and `tests/hosts` hold the
 replacement against the original, record by record.
 """
 
@@ -15,6 +16,11 @@ from aiokafka import errors
 from aiokafka.consumer import fetcher
 
 _READ_COMMITTED = fetcher.READ_COMMITTED
+
+
+def as_parsed(key: bytes | None) -> bytes | None:
+    """Given to a consumer as its `key_deserializer`, says that it wants records as they are parsed."""
+    return key
 
 
 class LeanPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka ships no types
@@ -60,13 +66,13 @@ class LeanPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # a
 class LeanFetchResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka ships no types
     """A fetch response waiting to be taken."""
 
-    _partition_records: LeanPartitionRecords | None
+    _partition_records: Any
 
     def getall(self, max_records: int | None = None) -> list[Any]:
-        """Everything there is at once; with `max_records`, as aiokafka does it."""
-        if max_records is not None:
+        """Everything there is at once; with `max_records`, and for consumers that did not ask, as aiokafka does it."""
+        if max_records is not None or not isinstance(self._partition_records, LeanPartitionRecords):
             return list(super().getall(max_records))
-        if not self.check_assignment(self._topic_partition) or self._partition_records is None:
+        if not self.check_assignment(self._topic_partition):
             return []
         taken: list[Any] = []
         for batch in self._partition_records.batches():
@@ -76,7 +82,16 @@ class LeanFetchResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka sh
         return taken
 
 
+_Plain: Any = fetcher.PartitionRecords
+
+
+def _records(tp: Any, records: Any, aborted: Any, offset: int, key_deserializer: Any, *others: Any) -> Any:
+    """The records of a fetch response, lean if the consumer asked for it."""
+    kind = LeanPartitionRecords if key_deserializer is as_parsed else _Plain
+    return kind(tp, records, aborted, offset, key_deserializer, *others)
+
+
 def install() -> None:
-    """From now on all consumers of this process are lean."""
-    fetcher.PartitionRecords = LeanPartitionRecords
+    """From now on consumers of this process can ask for lean records."""
+    fetcher.PartitionRecords = _records
     fetcher.FetchResult = LeanFetchResult

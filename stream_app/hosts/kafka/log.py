@@ -16,6 +16,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from stream_app.engine.ports import ChangelogReader, Committed, Fenced, Outgoing, Record, Writer
 from stream_app.engine.recovery import CannotOpen
 from stream_app.engine.topology import Topology
+from stream_app.hosts.kafka.lean import as_parsed
 
 log = logging.getLogger(__name__)
 
@@ -228,6 +229,7 @@ class KafkaLog:
             fetch_max_wait_ms=100,
             max_partition_fetch_bytes=4 << 20,
             fetch_max_bytes=64 << 20,
+            key_deserializer=as_parsed,
             retry_backoff_ms=_RETRY_MS,
         )
         await consumer.start()
