@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from tests.processors.referral_net import DAY, HOUR, MINUTE, T0, Net, bought, enrolled, program, visited
+from decimal import Decimal
+
+import pytest
+
+from stream_app.domain.referral.programs import FraudRules, Rate, RateRule, ReferredReward
+from tests.processors.referral_net import (
+    DAY,
+    HOUR,
+    MINUTE,
+    T0,
+    Commit,
+    Net,
+    bought,
+    enrolled,
+    event,
+    program,
+    visited,
+)
+from tests.processors.test_referrals_properties import check_books
 
 YEAR = 365 * DAY
 
@@ -45,3 +63,452 @@ def test_rewards_are_a_function_of_what_happened_not_of_when_it_was_heard() -> N
     net.send(visited(150 * MINUTE, "s-olga", "anna", user="olga", client="c-olga"))
     net.send(enrolled(140 * MINUTE, "anna", "ANNA", ts=3 * HOUR))
     assert net.rewards == [("olga", 1, "100.00", "pending"), ("anna", 2, "50.00", "pending")]
+
+
+def simple(net: Net, value: str = "1000", **fields: object) -> None:
+    """Anna refers Boris, who buys after three hours."""
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", value, user="boris", via=("anna", 2 * HOUR), **fields))
+
+
+def refunded(net: Net, *refunds: tuple[str, int, str], value: str = "1000", **fields: object) -> None:
+    """The same purchase with refunds."""
+    net.send(bought(3 * HOUR, "c-boris", value, user="boris", via=("anna", 2 * HOUR), refunds=refunds, **fields))
+
+
+def payout(net: Net, at: int, amount: str, **fields: object) -> None:
+    """Paid at T0 + `at`, and its turn has come."""
+    net.pass_time(T0 + at)
+    net.send(event(at, "anna", "payout", amount=amount, **fields))
+    net.pass_time(T0 + at + HOUR + MINUTE)
+
+
+# --- money ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "currency", "rate", "amount"),
+    [
+        ("0.05", "EUR", "10%", "0.01"),  # 0.005 goes up
+        ("0.04", "EUR", "10%", None),  # 0.004 is nothing
+        ("100.10", "EUR", "33.335%", "33.37"),  # 33.368335
+        ("0.005", "KWD", "10%", "0.001"),  # three decimals
+        ("1.005", "KWD", "50%", "0.503"),  # 0.5025
+        ("5", "JPY", "10%", "1"),  # no decimals: 0.5
+        ("1e2", "EUR", "0.005%", "0.01"),
+    ],
+)
+def test_percentages_are_rounded_half_up_in_the_conversions_currency(
+    value: str, currency: str, rate: str, amount: str | None
+) -> None:
+    net = Net(program(levels=(rate,)), rates={})
+    simple(net, value, currency=currency)
+    assert [(r["amount"], r["currency"]) for r in net.last().values()] == ([(amount, currency)] if amount else [])
+
+
+def test_a_fixed_reward_is_in_the_programmes_currency() -> None:
+    net = Net(program(levels=("15.00",), currency="USD"))
+    simple(net, "40", currency="EUR")
+    reward = net.reward("anna")
+    assert (reward["amount"], reward["currency"], reward["kind"]) == ("15.00", "USD", "fixed")
+
+
+def test_refunds_before_payment_lower_the_reward_by_differences_of_entitlements() -> None:
+    """Half-up once for each state: 33.34 → 26.67 → 20.00, never the sum of rounded shares."""
+    net = Net(program(levels=("33.335%",)))
+    simple(net, "100")
+    assert net.reward("anna")["amount"] == "33.34"
+    refunded(net, ("r1", 4 * HOUR, "20"), value="100")
+    assert net.reward("anna")["amount"] == "26.67"
+    refunded(net, ("r1", 4 * HOUR, "20"), ("r2", 5 * HOUR, "20"), value="100")
+    assert net.reward("anna")["amount"] == "20.00"
+    refunded(net, ("r1", 4 * HOUR, "20"), ("r2", 5 * HOUR, "20"), ("r3", 30 * DAY, "60"), value="100")
+    reward = net.reward("anna")
+    assert (reward["amount"], reward["status"]) == ("0.00", "refunded")
+    check_books(net)
+
+
+def test_a_fixed_reward_shrinks_in_proportion() -> None:
+    net = Net(program(levels=("15.00",)))
+    simple(net, "90")
+    refunded(net, ("r1", 4 * HOUR, "30"), value="90")
+    assert net.reward("anna")["amount"] == "10.00"
+
+
+def test_a_refund_after_payment_is_a_negative_reward_twice() -> None:
+    """Approved at once, carried forward, and paid with what comes next."""
+    net = Net(program())
+    simple(net)
+    payout(net, 20 * DAY, "100")
+    assert net.reward("anna")["status"] == "paid"
+    refunded(net, ("r1", 21 * DAY, "400"))
+    refunded(net, ("r1", 21 * DAY, "400"), ("r2", 22 * DAY, "600"))
+    reward = net.reward("anna")
+    assert (reward["amount"], reward["status"]) == ("100.00", "paid")
+    back = {name: r for name, r in net.last().items() if "-r" in name}
+    assert {name.partition("-r")[2]: (r["amount"], r["status"]) for name, r in back.items()} == {
+        "r1": ("-40.00", "approved"),
+        "r2": ("-60.00", "approved"),
+    }
+    assert all(name.startswith(reward["id"]) for name in back)
+    assert str(net.person("anna").books.sums["EUR"].approved) == "-100.00"
+    net.pass_time(T0 + 23 * DAY)
+    net.send(bought(23 * DAY, "c-boris", "3000", user="boris"))
+    net.pass_time(T0 + 40 * DAY)
+    payout(net, 40 * DAY, "200")
+    assert {r["status"] for r in net.last().values()} == {"paid"}
+    check_books(net)
+
+
+def test_a_payout_must_come_to_what_was_approved_at_its_time() -> None:
+    net = Net(program(minimum_payout=Decimal(50)))
+    simple(net)
+    net.send(bought(3 * HOUR + MINUTE, "c-boris", "100", user="boris"))
+    for amount, fields in (
+        ("109.99", {}),
+        ("110.01", {}),
+        ("10", {"reward_ids": [reward_id_of(net, "10.00")]}),  # below the minimum
+        ("100", {"reward_ids": [reward_id_of(net, "10.00")]}),
+        ("100", {"currency": "USD"}),
+        ("100", {"reward_ids": ["0123456789abcdef"]}),
+    ):
+        payout(net, 20 * DAY, amount, event_id=f"{amount}{fields}"[:100], **fields)
+    assert [reason for reason, _ in net.rejected] == ["payout_mismatch"] * 6
+    payout(net, 13 * DAY, "110", event_id="too early", ts=20 * DAY)  # ts: late, so it counts from ts − grace
+    assert {r["status"] for r in net.last().values()} == {"paid"}
+
+
+def test_a_payout_takes_the_oldest_whole() -> None:
+    net = Net(program())
+    simple(net)
+    net.pass_time(T0 + 2 * DAY)
+    net.send(bought(2 * DAY, "c-boris", "500", user="boris"))
+    payout(net, 20 * DAY, "100")
+    assert sorted((r["amount"], r["status"]) for r in net.last().values()) == [
+        ("100.00", "paid"),
+        ("50.00", "approved"),
+    ]
+    payout(net, 20 * DAY, "50", event_id="again")
+    assert {r["status"] for r in net.last().values()} == {"paid"}
+    payout(net, 21 * DAY, "50", event_id="thrice")
+    assert net.rejected[-1][0] == "payout_mismatch"
+
+
+def test_nothing_is_approved_before_grace_and_a_minute() -> None:
+    net = Net(program(holding_ms=0))
+    simple(net)
+    net.pass_time(T0 + 4 * HOUR + MINUTE - 1)
+    assert net.reward("anna")["status"] == "pending"
+    net.pass_time(T0 + 4 * HOUR + MINUTE)
+    assert net.reward("anna")["status"] == "approved"
+
+
+def test_a_cap_cuts_what_is_over_it_and_refunds_do_not_bring_it_back() -> None:
+    net = Net(program(levels=("10%",), cap=Decimal(120)))
+    simple(net)
+    refunded(net, ("r1", 4 * HOUR, "1000"))
+    net.send(bought(4 * HOUR, "c-boris", "500", user="boris"))
+    net.send(bought(5 * HOUR, "c-boris", "500", user="boris"))
+    found = sorted((r["occurred_at"], r["amount"], r["status"], r["reasons"]) for r in net.last().values())
+    assert [r[1:] for r in found] == [
+        ("0.00", "refunded", []),
+        ("20.00", "pending", ["capped"]),
+        ("0.00", "rejected", ["capped"]),
+    ]
+    net.pass_time(T0 + 32 * DAY)
+    net.send(bought(32 * DAY, "c-boris", "500", user="boris"))
+    assert net.rewards.count(("anna", 1, "50.00", "pending")) == 1, "another month"
+
+
+def test_only_the_first_purchases_earn_and_a_refund_frees_no_place() -> None:
+    net = Net(program(levels=("10%",), first_purchases=2))
+    simple(net)
+    refunded(net, ("r1", 4 * HOUR, "1000"))
+    net.pass_time(T0 + DAY)
+    for number in range(3):
+        net.send(bought(DAY + number * HOUR, "c-boris", "100", user="boris"))
+    assert [r[2:] for r in net.rewards] == [("0.00", "refunded"), ("10.00", "pending")]
+
+
+def test_the_best_matching_rate_counts() -> None:
+    rules = (
+        RateRule((Rate.parse("12%"),), advocate_kinds=("expert",)),
+        RateRule((Rate.parse("20%"),), minimum=Decimal(500)),
+        RateRule((Rate.parse("30.00"),), occasion="first"),
+    )
+    net = Net(program(levels=("10%",), rates=rules))
+    net.send(enrolled(0, "anna", "ANNA", advocate_kind="expert"))
+    net.pass_time(T0 + 3 * HOUR)
+    for number, value in enumerate(("100", "100", "500")):
+        net.send(bought(3 * HOUR + number, "c-boris", value, user="boris", via=("anna", 2 * HOUR)))
+    found = sorted((r["occurred_at"], r["rate"], r["amount"], r["kind"]) for r in net.last().values())
+    assert [r[1:] for r in found] == [
+        ("30.00", "30.00", "fixed"),
+        ("12%", "12.00", "percent"),
+        ("20%", "100.00", "percent"),
+    ]
+
+
+def test_both_sides_are_rewarded_once() -> None:
+    net = Net(program(levels=("15.00",), referred=ReferredReward("fixed", Rate(Decimal(10)))))
+    simple(net)
+    net.send(bought(4 * HOUR, "c-boris", "100", user="boris"))
+    assert net.rewards == [
+        ("boris", 0, "10.00", "pending"),
+        ("anna", 1, "15.00", "pending"),
+        ("anna", 1, "15.00", "pending"),
+    ]
+
+
+# --- who is bound --------------------------------------------------------------------------------------------
+
+
+def test_two_people_who_refer_each_other_are_paid_once_for_each_purchase() -> None:
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "boris", "BORIS"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", user="boris", via=("anna", 2 * HOUR)))
+    net.send(bought(3 * HOUR + 1, "c-anna", user="anna", via=("boris", 2 * HOUR)))
+    assert net.rewards == [("anna", 1, "100.00", "pending"), ("boris", 1, "100.00", "pending")]
+
+
+def test_a_code_shared_as_a_coupon_binds_everybody_new_and_nobody_known() -> None:
+    net = Net(program(levels=("10%",), fraud=FraudRules(same_ip=0)))
+    net.send(enrolled(0, "anna", "ANNA", promo_code="SAVE10"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-known", user="known"))
+    net.pass_time(T0 + 2 * DAY)
+    for number in range(20):
+        net.send(bought(2 * DAY + number, f"c-{number}", "100", codes=("save10",)))
+    net.send(bought(2 * DAY + 30, "c-known", user="known", codes=("Save10",)))
+    net.send(bought(2 * DAY + 31, "c-other", codes=("SAVE20",)))  # nobody's code: an ordinary coupon
+    assert net.rewards == [*[("anna", 1, "10.00", "pending")] * 20, ("anna", 1, "100.00", "rejected")]
+
+
+def test_a_promo_code_wins_over_a_link_and_later_codes_are_refused() -> None:
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "clara", "CLARA", promo_code="CLARA-10"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", user="boris", via=("anna", 2 * HOUR), codes=("clara-10",)))
+    net.send(bought(4 * HOUR, "c-boris", user="boris", via=("anna", 2 * HOUR), codes=("ANNA",)))
+    assert net.rewards == [("clara", 1, "100.00", "pending")] * 2
+    assert sorted(r["reasons"] for r in net.last().values()) == [[], ["already_referred"]]
+
+
+@pytest.mark.parametrize(("attribution", "winner"), [("first", "anna"), ("last", "clara")])
+def test_of_two_links_the_first_or_the_last_wins(attribution: str, winner: str) -> None:
+    net = Net(program(levels=("10%",), attribution=attribution))
+    net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "clara", "CLARA"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", user="boris", via=(("anna", HOUR), ("clara", 2 * HOUR))))
+    assert net.rewards == [(winner, 1, "100.00", "pending")]
+
+
+def test_a_person_bound_before_being_known_stays_bound() -> None:
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "clara", "CLARA"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", "100", via=("anna", 2 * HOUR)))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(bought(2 * DAY, "c-boris", "200", user="boris", codes=("clara",)))
+    assert net.rewards == [("anna", 1, "10.00", "pending"), ("anna", 1, "20.00", "pending")]
+
+
+def test_who_leaves_is_not_paid_and_levels_do_not_move_up() -> None:
+    net = Net(program())
+    family(net)
+    net.pass_time(T0 + 4 * DAY)
+    net.send(event(4 * DAY, "misha", "left"))
+    net.pass_time(T0 + 5 * DAY)
+    net.send(bought(5 * DAY, "c-petr", "100", user="petr"))
+    later = sorted(
+        (r["user_id"], r["level"], r["amount"]) for r in net.last().values() if r["amount"] in {"10.00", "2.00", "5.00"}
+    )
+    assert later == [("anna", 3, "2.00"), ("olga", 1, "10.00")]
+
+
+def test_a_code_belongs_to_whoever_claimed_it_first() -> None:
+    net = Net(program())
+    net.send(enrolled(10 * MINUTE, "clara", "Save"))
+    net.send(enrolled(20 * MINUTE, "anna", "SAVE"))
+    assert [reason for reason, _ in net.rejected] == ["code_taken"]
+    net.send(enrolled(5 * MINUTE, "boris", "save", ts=30 * MINUTE))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-d", via=("sAvE", 2 * HOUR)))
+    assert [r[0] for r in net.rewards] == ["boris"]
+
+
+# --- fraud ---------------------------------------------------------------------------------------------------
+
+BLOCKS = {
+    "own_code": [
+        ({"user": "anna"}, True),
+        ({"email": "anna@example.org"}, True),
+        ({"email": " Anna@Example.ORG "}, True),
+        ({"phone": "+371 2000-0009"}, True),
+        ({"phone": "20000009"}, True),
+        ({"client": "c-anna"}, True),
+        ({"email": "anne@example.org", "phone": "+371 20000008"}, False),
+    ],
+}
+
+
+@pytest.mark.parametrize(("fields", "blocked"), BLOCKS["own_code"])
+def test_own_codes_pay_nothing(fields: dict[str, str], blocked: bool) -> None:
+    fields = dict(fields)
+    net = Net(program(levels=("10%",), fraud=FraudRules(similar=False)))
+    net.send(enrolled(0, "anna", "ANNA", email="anna@example.org", phone="+37120000009", client_id="c-anna"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, fields.pop("client", "c-x"), via=("anna", 2 * HOUR), **fields))
+    reward = net.reward("anna")
+    assert (reward["status"], reward["reasons"]) == (("rejected", ["own_code"]) if blocked else ("pending", []))
+
+
+@pytest.mark.parametrize(
+    ("before", "blocked"),
+    [
+        ({"user": "boris"}, True),
+        ({"client": "c-other", "email": "boris@example.org"}, True),
+        ({"client": "c-boris"}, True),  # the same browser, before being known
+        ({"client": "c-other", "email": "other@example.org"}, False),
+        ({"user": "boris", "paid": False, "goal": "signup"}, False),
+        ({"user": "boris", "at": 2 * HOUR + 1}, False),  # after the captured visit
+    ],
+)
+def test_existing_customers_are_not_referred(before: dict[str, object], blocked: bool) -> None:
+    fields = dict(before)
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    at = fields.pop("at", HOUR)
+    net.send(bought(at, fields.pop("client", "c-1"), "10", **fields))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", user="boris", email="boris@example.org", via=("anna", 2 * HOUR)))
+    reward = net.reward("anna")
+    assert (reward["status"], reward["reasons"]) == (
+        ("rejected", ["existing_customer"]) if blocked else ("pending", [])
+    )
+
+
+@pytest.mark.parametrize(("left", "status"), [(2 * HOUR + 1, "rejected"), (None, "pending")])
+def test_a_code_must_be_active_at_the_visit_and_the_conversion(left: int | None, status: str) -> None:
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 2 * HOUR)
+    if left is not None:
+        net.send(event(left, "anna", "left"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", via=("anna", 2 * HOUR)))
+    reward = net.reward("anna")
+    assert (reward["status"], reward["reasons"]) == (status, ["code_not_valid"] if left is not None else [])
+
+
+@pytest.mark.parametrize(
+    ("reason", "rules", "fields", "near_miss"),
+    [
+        ("similar_name", {}, {"name": "BERZINA, Anna"}, {"name": "Anna Ozola"}),
+        ("similar_email", {}, {"email": "a.n.n.a+shop@example.org"}, {"email": "hanna@example.org"}),
+        ("disposable_mail", {}, {"email": "x@mailinator.com"}, {"email": "x@notmailinator.com"}),
+        ("free_mail", {"free_mail": True}, {"email": "x@gmail.com"}, {"email": "x@acme.example"}),
+        ("brand_bidding", {}, {"via": ("anna", 2 * HOUR, 1)}, {"via": ("anna", 2 * HOUR, 0)}),
+        ("coupon_site", {}, {"via": ("anna", 2 * HOUR, 2)}, {"via": ("anna", 2 * HOUR, 0)}),
+    ],
+)
+def test_each_suspicion_holds_with_its_reason(
+    reason: str, rules: dict[str, bool], fields: dict[str, object], near_miss: dict[str, object]
+) -> None:
+    for extra, expected in ((fields, ("on_hold", [reason])), (near_miss, ("pending", []))):
+        net = Net(program(levels=("10%",), fraud=FraudRules(**rules)))
+        net.send(enrolled(0, "anna", "ANNA", email="anna@example.org", name="Anna Bērziņa"))
+        net.pass_time(T0 + 3 * HOUR)
+        net.send(bought(3 * HOUR, "c-boris", **{"via": ("anna", 2 * HOUR), **extra}))
+        reward = net.reward("anna")
+        assert (reward["status"], reward["reasons"]) == expected
+
+
+def test_the_fourth_conversion_from_one_ip_is_held_whatever_arrived_first() -> None:
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 3 * HOUR)
+    for at in (3, 1, 2, 0):
+        net.send(bought(3 * HOUR + at, f"c-{at}", via=("anna", 2 * HOUR), ip="203.0.113.7"))
+    net.send(bought(3 * HOUR + 9, "c-9", via=("anna", 2 * HOUR), ip="203.0.113.8"))
+    found = sorted((r["occurred_at"], r["status"], r["reasons"]) for r in net.last().values())
+    assert [r[1:] for r in found] == [("pending", [])] * 3 + [("on_hold", ["same_ip"])] + [("pending", [])]
+    net.pass_time(T0 + 3 * DAY)
+    net.send(bought(3 * DAY, "c-late", via=("anna", 2 * HOUR), ip="203.0.113.7"))
+    assert sum(r["reasons"] == ["same_ip"] for r in net.last().values()) == 2, "settled ones count on"
+
+
+def test_a_burst_is_held_and_a_slower_one_is_not() -> None:
+    for gap, held in ((10 * MINUTE, 1), (31 * MINUTE, 0)):
+        net = Net(program(levels=("10%",), fraud=FraudRules(burst=2, burst_ms=HOUR)))
+        net.send(enrolled(0, "anna", "ANNA"))
+        net.pass_time(T0 + 3 * HOUR)
+        for number in range(3):
+            net.send(bought(3 * HOUR + number * gap, f"c-{number}", via=("anna", 2 * HOUR)))
+        assert sum(r["reasons"] == ["burst"] for r in net.last().values()) == held
+
+
+def test_what_is_held_waits_for_a_review_or_the_deadline() -> None:
+    hold = {"ip": "", "via": ("anna", 2 * HOUR, 2)}
+    for decide, on_deadline, expected in (
+        ("approve", "reject", ("approved", ["coupon_site", "approved_by_review"])),
+        ("reject", "approve", ("rejected", ["coupon_site", "rejected_by_review"])),
+        (None, "approve", ("approved", ["coupon_site", "deadline"])),
+        (None, "reject", ("rejected", ["coupon_site", "deadline"])),
+    ):
+        net = Net(program(levels=("10%",), on_deadline=on_deadline))
+        net.send(enrolled(0, "anna", "ANNA"))
+        net.pass_time(T0 + 3 * HOUR)
+        net.send(bought(3 * HOUR, "c-boris", **hold))
+        reward = net.reward("anna")
+        assert reward["status"] == "on_hold"
+        if decide:
+            net.pass_time(T0 + 5 * DAY)
+            net.send(event(5 * DAY, "anna", decide, reward_id=reward["id"]))
+            net.pass_time(T0 + 6 * DAY)
+        else:
+            net.pass_time(T0 + 3 * HOUR + 30 * DAY - 1)
+            assert net.reward("anna")["status"] == "on_hold"
+            net.pass_time(T0 + 3 * HOUR + 30 * DAY)
+        reward = net.reward("anna")
+        assert (reward["status"], reward["reasons"]) == expected
+        check_books(net)
+
+
+def test_nothing_personal_is_kept() -> None:
+    """E-mail, telephone, name and ip are looked for in every state, row, letter and record."""
+    secret = {"email": "canary-mail@example.org", "phone": "+37120009999", "name": "Canary Name", "ip": "203.0.113.99"}
+    net = Net(program(referred=ReferredReward("fixed", Rate(Decimal(5)))), drop_cache=False)
+    letters: list[bytes] = []
+    forward = Commit.forward
+
+    def spy(self: Commit, kind: str, key: bytes, value: bytes) -> None:
+        letters.append(key + value)
+        forward(self, kind, key, value)
+
+    Commit.forward = spy  # type: ignore[method-assign]
+    try:
+        net.send(enrolled(0, "anna", "ANNA", **secret))
+        net.pass_time(T0 + 3 * HOUR)
+        net.send(bought(3 * HOUR, "c-boris", via=("anna", 2 * HOUR), **secret))
+        net.pass_time(T0 + 40 * DAY)
+    finally:
+        Commit.forward = forward  # type: ignore[method-assign]
+    everything = b"\n".join(
+        [
+            *(key + value for (_, key), value in net.saved.items()),
+            *(value for rows in net.rows.values() for value in rows.rows.values()),
+            *letters,
+            repr(net.outputs).encode(),
+        ]
+    ).lower()
+    assert len(everything) > 2_000
+    for text in (*secret.values(), "canary", "20009999", "berzina"):
+        assert text.lower().encode() not in everything, text
+
+
+def reward_id_of(net: Net, amount: str) -> str:
+    """The id of the reward of that amount."""
+    return next(name for name, r in net.last().items() if r["amount"] == amount)

@@ -76,8 +76,8 @@ class Person(msgspec.Struct, gc=False):
     """Who is deciding: the key, the clients known to be theirs, what others with their contacts did."""
 
     key: str
-    known: tuple[Moment, ...] = ()
-    """First paid conversions of others with the same e-mail or telephone."""
+    known: Mapping[str, Moment] = {}
+    """Contact → first paid conversion of anybody else with it."""
     inherited: tuple[Binding, ...] = ()
     inherited_paid: tuple[Moment, ...] = ()
 
@@ -105,7 +105,7 @@ class Buyer:
         self._inherit(moment)
         found = [c for c in self._links(enrolment.at, visits) if c.valid and not self._is_own(c)]
         for candidate in self._winners(found):
-            if self._may_bind(candidate.program) and not self._is_customer(candidate, moment):
+            if self._may_bind(candidate.program) and not self._is_customer(candidate, moment, ()):
                 self._bind(candidate, moment)
 
     def inherit_all(self) -> None:
@@ -127,7 +127,7 @@ class Buyer:
             for winner in winners:
                 if not self._order_counts(winner.program, purchase):
                     continue
-                if self._is_customer(winner, purchase.moment):
+                if self._is_customer(winner, purchase.moment, contacts_of(purchase)):
                     decided.append(_block(winner, "existing_customer"))
                     continue
                 self._bind(winner, purchase.moment)
@@ -146,7 +146,9 @@ class Buyer:
                 decided.append(self._count(binding, program, purchase, flags, notes))
         others = [c for c in candidates if c.valid and not self._is_own(c) and self._may_bind(c.program)]
         for winner in self._winners(others):
-            if self._order_counts(winner.program, purchase) and not self._is_customer(winner, purchase.moment):
+            if self._order_counts(winner.program, purchase) and not self._is_customer(
+                winner, purchase.moment, contacts_of(purchase)
+            ):
                 self._bind(winner, purchase.moment)
                 decided.append(self._count(self.state.bindings[-1], winner.program, purchase, winner.flags, ()))
         return tuple(d for d in decided if d is not None)
@@ -230,12 +232,13 @@ class Buyer:
     def _is_own(self, candidate: _Candidate) -> bool:
         return candidate.claim.user == self._person.key
 
-    def _is_customer(self, candidate: _Candidate, moment: Moment) -> bool:
-        """A paid conversion of the same person or contact before the captured visit, or before this conversion for a
-        code given with it (semantics 47)."""
+    def _is_customer(self, candidate: _Candidate, moment: Moment, contacts: Iterable[str]) -> bool:
+        """A paid conversion of the same person, or of anybody with this conversion's contacts, before the captured
+        visit, or before this conversion for a code given with it (semantics 47)."""
         before = min(candidate.since, moment)
         own = self.state.first_paid
-        paid = [*self._person.known, *self._person.inherited_paid, *([own] if own is not None else [])]
+        known = [self._person.known[contact] for contact in contacts if contact in self._person.known]
+        paid = [*known, *self._person.inherited_paid, *([own] if own is not None else [])]
         return any(first < before for first in paid)
 
     def _pays(self, binding: Binding, purchase: Purchase) -> bool:
@@ -322,6 +325,12 @@ def walk_of(conversion_id: str, purchase: Purchase, decided: Decided, buyer: str
         decided.holds,
         decided.notes,
     )
+
+
+def contacts_of(purchase: Purchase) -> list[str]:
+    """The contacts by which a customer is known again, as keys."""
+    contact = purchase.contact
+    return [f"{what}{digest.hex()}" for what, digest in (("e", contact.email), ("p", contact.phone)) if digest]
 
 
 def shown_person(key: str) -> str:

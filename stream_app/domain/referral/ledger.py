@@ -31,9 +31,11 @@ MONEY_KINDS: Final = frozenset({"percent", "fixed"})
 """Kinds of reward that are paid out; discounts and gifts are given otherwise."""
 
 
-def reward_id(program: str, conversion_id: str, level: int) -> str:
-    """One reward for each (programme, conversion, level); level 0 is the referred person's."""
-    return short(f"{program}{SEPARATOR}{conversion_id}{SEPARATOR}{level}")
+def reward_id(program: str, conversion_id: str, level: int, person: str) -> str:
+    """One reward for each (programme, conversion, level); level 0 is the referred person's. The person is part of the
+    id: when a late event moves a reward to somebody else, whose records another task writes, a retraction and a new
+    record must not compete under one id."""
+    return short(f"{program}{SEPARATOR}{conversion_id}{SEPARATOR}{level}{SEPARATOR}{person}")
 
 
 class Clawback(msgspec.Struct, frozen=True, gc=False, array_like=True):

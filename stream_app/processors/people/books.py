@@ -404,15 +404,16 @@ class Bookkeeper:
         """Tells the next ancestor, and nobody else any more."""
         walk = entry.walk
         person = person or ""
-        next_id = reward_id(walk.program, walk.conversion_id, walk.level + 1)
         if entry.next and entry.next != person:
-            self._context.forward(WALK, entry.next.encode(), encode_body(Letter(next_id, None)))
+            gone = reward_id(walk.program, walk.conversion_id, walk.level + 1, entry.next)
+            self._context.forward(WALK, entry.next.encode(), encode_body(Letter(gone, None)))
             entry.next_digest = 0
         entry.next = person
         if person:
             body = msgspec.structs.replace(
                 walk, level=walk.level + 1, chain=(*walk.chain, self._person), holds=(), notes=()
             )
+            next_id = reward_id(walk.program, walk.conversion_id, walk.level + 1, person)
             letter = encode_body(Letter(next_id, body))
             digest = content_digest(letter)
             if digest != entry.next_digest:

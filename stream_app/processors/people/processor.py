@@ -20,7 +20,7 @@ from stream_app.domain.events import money_of
 from stream_app.domain.ids import content_digest, remembered
 from stream_app.domain.referral import facts
 from stream_app.domain.referral import member as members
-from stream_app.domain.referral.buyer import Buyer, Decided, Enrolment, Settled, walk_of
+from stream_app.domain.referral.buyer import Buyer, Decided, Enrolment, Settled, contacts_of, walk_of
 from stream_app.domain.referral.buyer import Person as Deciding
 from stream_app.domain.referral.codes import normal_code
 from stream_app.domain.referral.facts import (
@@ -302,12 +302,9 @@ class _Work:
 
     def _deciding(self) -> Deciding:
         person = self.person
-        own = {contact for held in person.held.values() for contact in _contacts_of(held.purchase)} | set(
-            person.contacts
-        )
         return Deciding(
             self.name,
-            tuple((known.at, known.event_id) for contact, known in sorted(person.known.items()) if contact in own),
+            {contact: (known.at, known.event_id) for contact, known in person.known.items()},
             tuple(b for inherited in person.inherited.values() for b in inherited.bindings),
             tuple(i.first_paid for i in person.inherited.values() if i.first_paid is not None),
         )
@@ -325,10 +322,10 @@ class _Work:
         walks, own = {}, {}
         for one in decided:
             walk = walk_of(name, purchase, one, self.name)
-            walks[reward_id(one.program, name, 1)] = one.referrer, walk
+            walks[reward_id(one.program, name, 1, one.referrer)] = one.referrer, walk
             program = self.programs.by_name.get(one.program)
             if one.first and not one.blocks and program is not None and program.referred is not None:
-                own[reward_id(one.program, name, 0)] = msgspec.structs.replace(walk, level=0)
+                own[reward_id(one.program, name, 0, self.name)] = msgspec.structs.replace(walk, level=0)
         return walks, own
 
     def _tell(self, record: Held | Sold, walks: dict[str, tuple[str, Walk]], own: dict[str, Walk]) -> None:
@@ -339,9 +336,6 @@ class _Work:
             letter = encode_body(Letter(name, walk))
             told = before.pop(name, None)
             digest = content_digest(letter)
-            if told is not None and told.key != referrer:
-                self.context.forward(facts.WALK, told.key.encode(), encode_body(Letter(name, None)))
-                told = None
             if told is None or told.digest != digest:
                 self.context.forward(facts.WALK, referrer.encode(), letter)
             now.append(WalkTold(name, referrer, digest))
@@ -363,7 +357,7 @@ class _Work:
         del person.held[name]
         purchase = held.purchase
         if purchase.paid:
-            for contact in _contacts_of(purchase):
+            for contact in contacts_of(purchase):
                 first = person.paid_by.get(contact)
                 if (first is None and len(person.paid_by) < MAX_CONTACTS) or (
                     first is not None and purchase.moment < first
@@ -404,7 +398,7 @@ class _Work:
         concerned: set[str] = set()
         for held in person.held.values():
             purchase = held.purchase
-            for contact in _contacts_of(purchase):
+            for contact in contacts_of(purchase):
                 concerned.add(contact)
                 if purchase.paid and (contact not in first or purchase.moment < first[contact]):
                     first[contact] = purchase.moment
@@ -505,12 +499,6 @@ def _compared(purchase: Purchase) -> Purchase:
         msgspec.structs.replace(visit, code=code) for visit in purchase.visits if (code := normal_code(visit.code))
     )
     return msgspec.structs.replace(purchase, codes=codes, visits=visits)
-
-
-def _contacts_of(purchase: Purchase) -> list[str]:
-    """Keys of the contacts by which a customer is known again."""
-    contact = purchase.contact
-    return [f"{what}{digest.hex()}" for what, digest in (("e", contact.email), ("p", contact.phone)) if digest]
 
 
 def _note(notes: dict[str, Any], name: str, body: Any) -> None:
