@@ -49,6 +49,9 @@ class Sale(msgspec.Struct, gc=False, array_like=True):
     invite_code: str = ""
     contact: tuple[bytes, ...] = ()
     """Keyed hashes of e-mail, phone and the like: never the things themselves."""
+    origin: tuple[int, ...] = ()
+    """Of a refund whose order is not known here: partition, offset and timestamp of its record, by which it can become
+    a dead letter long after (semantics 24)."""
 
     @property
     def apart(self) -> tuple[object, ...]:
@@ -88,6 +91,9 @@ def order(hit: Hit) -> tuple[int, str, int]:
 
 def content(hit: Hit) -> bytes:
     """Decides between two events that claim the same time and id, whatever came first (semantics 23)."""
+    sale = hit.sale
+    if sale is not None and sale.origin:
+        hit = msgspec.structs.replace(hit, sale=msgspec.structs.replace(sale, origin=()))
     return _encode(hit)
 
 

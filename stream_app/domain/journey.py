@@ -10,7 +10,7 @@ import msgspec
 
 from stream_app.domain import ids, money
 from stream_app.domain.calendar import LocalDays
-from stream_app.domain.hits import CONVERSION, LINK_CLICK, REFUND, Hit, Sale
+from stream_app.domain.hits import CONVERSION, LINK_CLICK, REFUND, Hit
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.model import DIRECT, NOT_SET, Source
 
@@ -22,6 +22,10 @@ MAX_EXTENTS = 16
 MAX_IGNORED_REFERRALS = 20
 MAX_CODES = 20
 """Visits with a referral code that are remembered: the first and the latest."""
+MAX_ORDERED = 100
+"""Orders of a session that can still be taken off its figures."""
+MAX_OWNERS = 16
+"""Changes of user that are remembered of a client: the first and the latest."""
 
 
 class Touchpoint(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -31,6 +35,27 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, array_like=True):
     session_id: str
     """Empty for an offline touchpoint outside any session."""
     source: Source
+
+
+class Owner(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """From when on a client's sessions are a user's."""
+
+    since: int
+    """Start of the first session that is theirs; 0: all from the beginning, for anonymous sessions before a client's
+    first id belong to that user (semantics 31)."""
+    user: str
+    linked_at: int
+    """When that became known: time of the event with the id."""
+
+
+class Ordered(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A conversion with an order as its session counts it: taken off again should another client hold the order."""
+
+    order: int
+    at: int
+    id: str
+    value: Decimal | None
+    currency: str
 
 
 class Captured(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -80,6 +105,8 @@ class Session(msgspec.Struct, gc=False, array_like=True):
     shown_ignored: int = 0
     final: bool = False
     """Published as closed, and no admissible event can touch it any more."""
+    ordered: tuple[Ordered, ...] = ()
+    """Those of its conversions that have an order."""
 
     def show(self) -> None:
         """Something happened that is worth publishing: what is so far is shown."""
@@ -125,6 +152,8 @@ class Journey(msgspec.Struct, gc=False, array_like=True):
     """Refunds not yet handed on to their orders."""
     codes: tuple[Captured, ...] = ()
     """Referral codes that visits brought, the first and the latest."""
+    owners: tuple[Owner, ...] = ()
+    """Whose the client's sessions are, oldest first."""
 
     def branch(self) -> Journey:
         """A copy that can be folded on without changing this one."""
@@ -231,6 +260,7 @@ class Fold:
             journey.user = user
             if not session.user:
                 session.user = user
+                _own(journey, session, hit)
                 changed = True
         source = hit.source
         if source is not None:
@@ -284,6 +314,7 @@ class Fold:
         journey.open = session
         if hit.user:
             journey.user = hit.user
+            _own(journey, session, hit)
         if by_click:
             self._touch(journey, own)
         return session
@@ -309,13 +340,17 @@ class Fold:
                 session.events += 1
                 if hit.user:
                     journey.user = hit.user
-                    session.user = session.user or hit.user
+                    if not session.user:
+                        session.user = hit.user
+                        _own(journey, session, hit)
             else:
                 session = self._start(journey, hit, reason, client)
         if session is not None and not sale.late and not sale.bot:
             if not known:
                 session.conversions += 1
-                session.value = _with_value(session.value, sale)
+                session.value = with_value(session.value, sale.value, sale.currency)
+                if sale.order and len(session.ordered) < MAX_ORDERED:
+                    session.ordered += (Ordered(sale.order, hit.at, hit.id, sale.value, sale.currency),)
             session.show()
         if not known:
             user = hit.user
@@ -342,6 +377,15 @@ def _capture(journey: Journey, hit: Hit) -> None:
     journey.codes = (*codes, captured) if len(codes) < MAX_CODES else (codes[0], *codes[2:], captured)
 
 
+def _own(journey: Journey, session: Session, hit: Hit) -> None:
+    """The first id of a session says whose it is, and whose the sessions after it are."""
+    owners = journey.owners
+    if owners and owners[-1].user == hit.user:
+        return
+    owner = Owner(session.started_at if owners else 0, hit.user, hit.at)
+    journey.owners = (*owners, owner) if len(owners) < MAX_OWNERS else (owners[0], *owners[2:], owner)
+
+
 def _forget(journey: Journey) -> None:
     """So long without an event that the client is a new one (semantics 25)."""
     if journey.open is not None and not journey.open.final:
@@ -354,6 +398,7 @@ def _forget(journey: Journey) -> None:
     journey.non_direct = None
     journey.extents = ()
     journey.codes = ()
+    journey.owners = ()
 
 
 def _same(left: Source, right: Source | None) -> bool:
@@ -366,9 +411,12 @@ def _same(left: Source, right: Source | None) -> bool:
     )
 
 
-def _with_value(value: tuple[tuple[str, Decimal], ...], sale: Sale) -> tuple[tuple[str, Decimal], ...]:
-    if sale.value is None:
+def with_value(
+    value: tuple[tuple[str, Decimal], ...], amount: Decimal | None, currency: str
+) -> tuple[tuple[str, Decimal], ...]:
+    """Amounts by currency with one more."""
+    if amount is None:
         return value
     amounts = dict(value)
-    amounts[sale.currency] = money.add(amounts.get(sale.currency, Decimal(0)), sale.value)
+    amounts[currency] = money.add(amounts.get(currency, Decimal(0)), amount)
     return tuple(sorted(amounts.items()))
