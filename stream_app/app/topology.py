@@ -31,7 +31,9 @@ from stream_app.processors.journeys import JourneysProcessor
 from stream_app.processors.lead_facts import LeadTeller
 from stream_app.processors.lead_referrals import LeadReferrals
 from stream_app.processors.leads import LeadsProcessor
+from stream_app.processors.orders import OrdersProcessor
 from stream_app.processors.people import PeopleProcessor
+from stream_app.processors.persons import PersonsProcessor
 from stream_app.processors.referral_facts import ReferralTeller
 from stream_app.settings import Settings
 from stream_app.settings import model as settings_model
@@ -47,6 +49,8 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
     count = partitions or settings.kafka.partitions
     processors = [
         cast("AnyProcessor", journeys(settings)),
+        cast("AnyProcessor", PersonsProcessor(journey_rules(settings).client_life_ms)),
+        cast("AnyProcessor", OrdersProcessor(journey_rules(settings).client_life_ms)),
         cast("AnyProcessor", leads(settings)),
         cast("AnyProcessor", costs(settings)),
         cast("AnyProcessor", codes(settings)),
@@ -244,6 +248,7 @@ def journey_rules(settings: Settings) -> JourneyRules:
                 "count_direct": attribution.count_direct,
                 "path_transform": attribution.path_transform,
                 "custom_models": [_custom_model(model) for model in attribution.custom_models],
+                "persons": attribution.persons,
             },
             "goals": [
                 {"name": g.name, "kind": g.kind, "acquisition": g.acquisition, "offline": g.offline}

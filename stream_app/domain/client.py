@@ -15,7 +15,10 @@ import msgspec
 from stream_app.domain import hits, ids
 from stream_app.domain.hits import CONVERSION, Hit
 from stream_app.domain.journey import Captured, Converted, Fold, Journey, Touchpoint
+from stream_app.domain.orders import Ruling
+from stream_app.domain.persons import Others
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
+from stream_app.domain.times import DAY_MS
 
 MAX_RECENT = 5_000
 """Events within grace per client."""
@@ -34,6 +37,14 @@ MAX_ASKED = 50
 OPEN = 0
 CLOSED = 1
 UNSETTLED = 2
+REFUNDING = 3
+
+HOLD_MS = DAY_MS
+"""What other clients can change is kept so much longer than grace, for what is on its way from them."""
+HOLD_COMMITS = 4
+"""And so many commits: time may jump over everything in one, when a backlog is read. There and back takes two."""
+MAX_HELD = 20
+"""Sessions per client that are kept for this: the latest."""
 
 Admission = Literal["in_order", "out_of_order", "duplicate"]
 
@@ -50,8 +61,9 @@ class Published(msgspec.Struct, gc=False, array_like=True):
     """What was last published under an id that may still change."""
 
     digest: int
+    """0: nothing visible."""
     status: int
-    """OPEN or CLOSED session, or UNSETTLED conversion."""
+    """OPEN or CLOSED session, UNSETTLED conversion, or REFUNDING: a refund, of which others only are told."""
     told: tuple[Told, ...] = ()
     """Facts that follow from it, as last told."""
     counted: bytes = b""
@@ -76,12 +88,16 @@ class Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Order(msgspec.Struct, gc=False, array_like=True):
-    """A settled conversion with an order, and the row that holds it."""
+    """A settled conversion that can still change, and the row that holds it: by refunds and rulings if it has an order,
+    and for a while by what its user's other clients turn out to have seen."""
 
     key: int
+    """0: it has no order."""
     row: int
     digest: int
-    """Of what was last published."""
+    """Of what was last published; 0: nothing visible, as another client holds the order."""
+    at: int = 0
+    """Time of the conversion as long as touchpoints of other clients may still come; then 0."""
 
 
 class Frozen(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -97,6 +113,8 @@ class Frozen(msgspec.Struct, frozen=True, gc=False, array_like=True):
     told: tuple[Told, ...] = ()
     """Of a settled one with an order: as in `Published`."""
     counted: bytes = b""
+    foreign: tuple[int, ...] = ()
+    """Which of the touchpoints were on other clients of its user."""
 
 
 class Stored(msgspec.Struct, gc=False, array_like=True):
@@ -128,6 +146,14 @@ class Stored(msgspec.Struct, gc=False, array_like=True):
     """What counters remember of the client itself, as they encode it."""
     asked: tuple[Asked, ...] = ()
     """Leads' questions that may still get another answer."""
+    linked: tuple[Told, ...] = ()
+    """What the client's users were told of its touchpoints."""
+    rulings: dict[int, Ruling] = {}
+    """By order: what other clients have to do with it. Most orders have none."""
+    has_others: bool = False
+    """There is a row with the touchpoints of its users' other clients."""
+    revision: int = 0
+    """Of the last commit in which events were folded that are worth publishing."""
 
 
 class Client(msgspec.Struct, gc=False):
@@ -155,6 +181,11 @@ class Client(msgspec.Struct, gc=False):
     """As `stored.seen`, of settled clicks in rows."""
     ids: set[str] | None = None
     """Event ids in `recents`, when they are many."""
+    others: dict[str, Others] = {}
+    """By user: what is known of their other clients."""
+    others_changed: bool = False
+    linked_from: tuple[object, object, object] | None = None
+    """The touchpoints, owners and guests of which users were last told."""
 
 
 def new_client() -> Client:

@@ -19,6 +19,11 @@ def conversion_id(client_id: str, event_id: str) -> str:
     return short(f"{client_id}{SEPARATOR}{event_id}")
 
 
+def refund_id(client_id: str, event_id: str) -> str:
+    """A refund's id, by which its order knows it."""
+    return short(f"{client_id}{SEPARATOR}{event_id}{SEPARATOR}r")
+
+
 def remembered(event_id: str) -> bytes:
     """The eight bytes by which a conversion's event id is remembered as long as its client."""
     return blake2b(event_id.encode(), digest_size=8).digest()
@@ -26,7 +31,17 @@ def remembered(event_id: str) -> bytes:
 
 def order_key(goal: str, order_id: str) -> int:
     """64 bits for (goal, order_id), the second idempotency key of conversions."""
-    return int.from_bytes(blake2b(f"{goal}{SEPARATOR}{order_id}".encode(), digest_size=8).digest(), "big")
+    return order_hash(order_address(goal, order_id))
+
+
+def order_hash(address: bytes) -> int:
+    """64 bits of an order's address, by which its clients know it."""
+    return int.from_bytes(blake2b(address, digest_size=8).digest(), "big")
+
+
+def order_address(goal: str, order_id: str) -> bytes:
+    """The key of an order in the whole system."""
+    return f"{goal}{SEPARATOR}{order_id}".encode()
 
 
 def content_digest(body: bytes) -> int:

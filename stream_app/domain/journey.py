@@ -35,17 +35,27 @@ class Touchpoint(msgspec.Struct, frozen=True, gc=False, array_like=True):
     session_id: str
     """Empty for an offline touchpoint outside any session."""
     source: Source
+    visit: int = 0
+    """Number of the client's latest session by then."""
 
 
 class Owner(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """From when on a client's sessions are a user's."""
 
     since: int
-    """Start of the first session that is theirs; 0: all from the beginning, for anonymous sessions before a client's
+    """Number of the first session that is theirs; 0: all from the beginning, for anonymous sessions before a client's
     first id belong to that user (semantics 31)."""
     user: str
     linked_at: int
     """When that became known: time of the event with the id."""
+
+
+class Guest(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A user who converted here, but in no session: a call, a letter, a record that came late."""
+
+    user: str
+    at: int
+    """Their latest such conversion."""
 
 
 class Ordered(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -154,6 +164,8 @@ class Journey(msgspec.Struct, gc=False, array_like=True):
     """Referral codes that visits brought, the first and the latest."""
     owners: tuple[Owner, ...] = ()
     """Whose the client's sessions are, oldest first."""
+    guests: tuple[Guest, ...] = ()
+    """Users who only converted here: their conversions see what they did elsewhere."""
 
     def branch(self) -> Journey:
         """A copy that can be folded on without changing this one."""
@@ -255,13 +267,8 @@ class Fold:
         if not session.landing_url:
             session.landing_url = hit.url
             changed = True
-        user = hit.user
-        if user:
-            journey.user = user
-            if not session.user:
-                session.user = user
-                _own(journey, session, hit)
-                changed = True
+        if hit.user and _identify(journey, session, hit):
+            changed = True
         source = hit.source
         if source is not None:
             if hit.referral:
@@ -270,7 +277,7 @@ class Fold:
                     session.ignored_referrals = (*ignored, hit.referral)
             elif not _same(source, session.latest) and source.source != "(direct)":
                 session.latest = source
-                self._touch(journey, Touchpoint(hit.at, session.id, source))
+                self._touch(journey, Touchpoint(hit.at, session.id, source, session.number))
                 changed = True
         if changed or hit.code:
             session.show()
@@ -287,7 +294,7 @@ class Fold:
         by_click = hit.kind < CONVERSION
         session_id = ids.session_id(client, hit.id, at, conversion=not by_click)
         source = hit.source if by_click and hit.source is not None else self._direct
-        own = Touchpoint(at, session_id, source)
+        own = Touchpoint(at, session_id, source, journey.sessions + 1)
         attributed = own
         if source.source == "(direct)":
             last = journey.non_direct
@@ -328,10 +335,12 @@ class Fold:
             or any(other.hit.sale is not None and other.hit.sale.order == sale.order for other in journey.converted)
         )
         if sale.offline or sale.late or sale.bot:
+            welcome(journey, hit)
             if session is not None and hit.at - session.ended_at >= self.timeout_ms:
                 session = None
             if hit.source is not None and not sale.late and not sale.bot and not known:
-                self._touch(journey, Touchpoint(hit.at, session.id if session is not None else "", hit.source))
+                name = session.id if session is not None else ""
+                self._touch(journey, Touchpoint(hit.at, name, hit.source, journey.sessions))
         else:
             reason = self.split_reason(session, hit)
             if reason is None:
@@ -339,10 +348,7 @@ class Fold:
                 session.ended_at = hit.at
                 session.events += 1
                 if hit.user:
-                    journey.user = hit.user
-                    if not session.user:
-                        session.user = hit.user
-                        _own(journey, session, hit)
+                    _identify(journey, session, hit)
             else:
                 session = self._start(journey, hit, reason, client)
         if session is not None and not sale.late and not sale.bot:
@@ -377,12 +383,32 @@ def _capture(journey: Journey, hit: Hit) -> None:
     journey.codes = (*codes, captured) if len(codes) < MAX_CODES else (codes[0], *codes[2:], captured)
 
 
+def _identify(journey: Journey, session: Session, hit: Hit) -> bool:
+    """An event with an id in an open session. True if it is the first one in it."""
+    journey.user = hit.user
+    if session.user:
+        return False
+    session.user = hit.user
+    _own(journey, session, hit)
+    return True
+
+
+def welcome(journey: Journey, hit: Hit) -> None:
+    """A conversion that is in no session: if it names a user who has none here, they are remembered."""
+    user = hit.user
+    if not user or any(owner.user == user for owner in journey.owners):
+        return
+    at = max([hit.at, *(guest.at for guest in journey.guests if guest.user == user)])
+    others = tuple(guest for guest in journey.guests if guest.user != user)
+    journey.guests = (*others, Guest(user, at))[-MAX_OWNERS:]
+
+
 def _own(journey: Journey, session: Session, hit: Hit) -> None:
     """The first id of a session says whose it is, and whose the sessions after it are."""
     owners = journey.owners
     if owners and owners[-1].user == hit.user:
         return
-    owner = Owner(session.started_at if owners else 0, hit.user, hit.at)
+    owner = Owner(session.number if owners else 0, hit.user, hit.at)
     journey.owners = (*owners, owner) if len(owners) < MAX_OWNERS else (owners[0], *owners[2:], owner)
 
 
@@ -399,6 +425,7 @@ def _forget(journey: Journey) -> None:
     journey.extents = ()
     journey.codes = ()
     journey.owners = ()
+    journey.guests = ()
 
 
 def _same(left: Source, right: Source | None) -> bool:

@@ -96,7 +96,9 @@ def rulings(order: Order) -> dict[str, Ruling]:
         rivals = [claim for claim in order.claims.values() if claim.client_id != client_id]
         foreign: tuple[Refund, ...] = ()
         if client_id == held.client_id:
-            foreign = tuple(sorted(a.refund for a in order.asked.values() if a.client_id != client_id))
+            foreign = tuple(
+                sorted((a.refund for a in order.asked.values() if a.client_id != client_id), key=refunds.refund_order)
+            )
         if rivals or foreign:
             told[client_id] = Ruling(_smallest(rivals), _smallest(c for c in rivals if not c.late), foreign)
     return told
@@ -108,7 +110,9 @@ def shorten(order: Order) -> set[str]:
     if len(order.claims) > MAX_CLAIMS:
         order.claims = dict(sorted(order.claims.items(), key=lambda item: item[1].place)[:MAX_CLAIMS])
     if len(order.asked) > MAX_ASKED:
-        order.asked = dict(sorted(order.asked.items(), key=lambda item: item[1].refund)[:MAX_ASKED])
+        order.asked = dict(
+            sorted(order.asked.items(), key=lambda item: refunds.refund_order(item[1].refund))[:MAX_ASKED]
+        )
     return before - {claim.client_id for claim in order.claims.values()}
 
 

@@ -14,8 +14,8 @@ MAX_REFUNDS = 200
 """Refunds kept per client, with and without their order."""
 
 
-class Refund(msgspec.Struct, frozen=True, gc=False, array_like=True, order=True):
-    """One refund as it was asked for. Compares by time, then event id."""
+class Refund(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """One refund as it was asked for."""
 
     at: int
     id: str
@@ -40,12 +40,17 @@ class Refunded(msgspec.Struct, frozen=True, gc=False):
     value: Decimal
 
 
+def refund_order(refund: Refund) -> tuple[int, str, str]:
+    """Refunds take from their order in this order: time, then event id; of two clients with one id the same way too."""
+    return (refund.at, refund.id, str(refund.value))
+
+
 def granted(sale: Sale, asked: Iterable[Refund]) -> list[Refunded]:
     """What each refund takes from an order, in order of time: never more than is left, all of it when none is named.
     One in another currency takes nothing. A function of the set: arrival order does not matter."""
     left = sale.value if sale.value is not None else Decimal(0)
     result = []
-    for refund in sorted(asked, key=lambda refund: (refund.at, refund.id)):
+    for refund in sorted(asked, key=refund_order):
         if refund.value is not None and refund.currency != sale.currency:
             continue
         value = left if refund.value is None else min(refund.value, left)

@@ -97,6 +97,8 @@ class AttributionRules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     count_direct: bool = False
     path_transform: PathTransform = "none"
     custom_models: tuple[CustomModel, ...] = ()
+    persons: bool = True
+    """A conversion sees the touchpoints of its user on all clients; else those of its own client, whoever used it."""
 
 
 class Goal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

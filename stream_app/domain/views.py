@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stream_app.domain import money, paths, refunds
+from stream_app.domain import money, paths, persons, refunds
 from stream_app.domain.credit import CreditModels
 from stream_app.domain.hits import Hit
 from stream_app.domain.ids import conversion_id
-from stream_app.domain.journey import Journey, Session, Touchpoint
+from stream_app.domain.journey import Journey, Ordered, Session, Touchpoint, with_value
 from stream_app.domain.records import (
     AttributedConversion,
     AttributedSession,
@@ -30,6 +30,7 @@ class Views:
 
     def __init__(self, rules: JourneyRules, rules_version: str) -> None:
         self.rules_version = rules_version
+        self.persons = rules.attribution.persons
         self._timeout_ms = rules.sessions.timeout_ms
         self._lookback_ms = rules.attribution.lookback_days * DAY_MS
         self._acquisition_ms = rules.attribution.acquisition_lookback_days * DAY_MS
@@ -49,8 +50,11 @@ class Views:
         """From this stream time on the session is closed."""
         return session.ended_at + self._timeout_ms
 
-    def session(self, client: str, session: Session, now: int, *, truncated: bool) -> AttributedSession:
-        """A session as of stream time `now`: everything once it is closed, before that what was last worth showing."""
+    def session(
+        self, client: str, session: Session, now: int, *, truncated: bool, lost: Sequence[Ordered] = ()
+    ) -> AttributedSession:
+        """A session as of stream time `now`: everything once it is closed, before that what was last worth showing.
+        Conversions whose orders other clients hold are none."""
         closed = now >= session.ended_at + self._timeout_ms
         if closed:
             ended_at, page_views, events = session.ended_at, session.page_views, session.events
@@ -63,6 +67,12 @@ class Views:
         attributed = session.attributed
         first_source = attributed.source
         value = session.value
+        conversions = session.conversions - len(lost)
+        for conversion in lost:
+            if conversion.value is not None:
+                value = with_value(value, -conversion.value, conversion.currency)
+        if lost:
+            value = tuple(amount for amount in value if amount[1])
         # By position, in the order of the fields: half the time of naming all 36, and this is done for every output.
         return AttributedSession(
             session.id,
@@ -79,7 +89,7 @@ class Views:
             (ended_at - started_at) // 1_000,
             page_views,
             events,
-            ended_at - started_at > ENGAGED_MS or page_views >= 2 or session.conversions > 0,
+            ended_at - started_at > ENGAGED_MS or page_views >= 2 or conversions > 0,
             session.number == 1,
             session.landing_url or None,
             exit_url or None,
@@ -102,18 +112,21 @@ class Views:
                 (started_at - attributed.at) // 1_000,
             ),
             ignored,
-            session.conversions,
+            conversions,
             {currency: money.shown(amount, currency) for currency, amount in value} if value else {},
         )
 
-    def path(self, journey: Journey, hit: Hit) -> tuple[Touchpoint, ...]:
-        """The touchpoints that a conversion looks back on, oldest first: not after it, not older than the lookback,
-        both inclusive. A late offline conversion is a touchpoint of its own for itself alone."""
+    def path(self, journey: Journey, hit: Hit, user: str) -> tuple[Touchpoint, ...]:
+        """The client's touchpoints that a conversion looks back on, oldest first: not after it, not older than the
+        lookback, both inclusive, and no other user's. A late offline conversion is a touchpoint of its own for itself
+        alone."""
         sale = hit.sale
         assert sale is not None
         at = hit.at
         oldest = at - self.lookback_ms(sale.goal)
         found = tuple(touchpoint for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at)
+        if self.persons:
+            found = persons.own(journey.owners, found, user, at)
         if hit.source is not None and sale.late and not sale.bot:
             found = (*found, Touchpoint(at, "", hit.source))
         return found

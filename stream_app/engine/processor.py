@@ -8,7 +8,7 @@ Everything a processor says through the `Context` becomes visible in one transac
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -27,6 +27,14 @@ DeadLetterReason = Literal[
     "payout_mismatch",
     "bad_money",
 ]
+
+
+class Place(NamedTuple):
+    """Where a record lies or lay in its input topic."""
+
+    partition: int
+    offset: int
+    timestamp: int
 
 
 class Rejected(Exception):
@@ -69,6 +77,13 @@ class Context(Protocol[E]):  # type: ignore[misc]  # E is only ever consumed
 
     def reject(self, event: E, reason: DeadLetterReason, detail: str) -> None:
         """A decoded event that the state cannot take after all (`too_late` …): becomes a dead letter."""
+
+    def origin(self, event: E) -> Place:
+        """Where the record of an event lies, for a dead letter that may follow from it much later."""
+
+    def bury(self, topic: str, key: bytes, value: bytes, place: Place, reason: DeadLetterReason, detail: str) -> None:
+        """A dead letter for a record of the input `topic` (its logical name) that was taken long ago. Its bytes are
+        gone: `value` is made from what is kept of it."""
 
     def gather(self, kind: str) -> dict[Any, Any]:
         """What is gathered under a name in this commit, by all processors of the task together; the topology's
@@ -130,4 +145,14 @@ class Processor(Protocol[S, E]):
 
 AnyProcessor = Processor[object, object]
 
-__all__ = ["AnyProcessor", "Combiner", "Context", "DeadLetterReason", "Decoder", "Processor", "Rejected", "Rows"]
+__all__ = [
+    "AnyProcessor",
+    "Combiner",
+    "Context",
+    "DeadLetterReason",
+    "Decoder",
+    "Place",
+    "Processor",
+    "Rejected",
+    "Rows",
+]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from .partitioning import partition_of
 from .ports import Headers, Outgoing, Record
-from .processor import DeadLetterReason, Decoder, Rejected, Rows
+from .processor import DeadLetterReason, Decoder, Place, Rejected, Rows
 from .rows import META, Meta, encode_meta, split_timer
 from .state import KeyedStates, Overlay, Timers
 from .streamtime import StreamTime
@@ -93,6 +93,7 @@ class Batch:
         "_outputs",
         "_partition",
         "_partitions",
+        "buried",
         "dead",
         "events",
         "forwards",
@@ -117,6 +118,7 @@ class Batch:
         self.gathered: dict[str, dict[Any, Any]] = {}
         self.tally: dict[tuple[str, str], int] = {}
         self.dead: list[tuple[str, Record, str, str]] = []
+        self.buried: list[tuple[str, bytes, bytes, Place, str, str]] = []
         self.events: list[object] = []
         self.records: list[Record] = []
         """The record of each event, by index."""
@@ -136,6 +138,16 @@ class Batch:
     def reject(self, event: object, reason: DeadLetterReason, detail: str) -> None:
         origin = self.origin_of(event)
         self.dead.append((origin.topic, origin.record, reason, detail))
+
+    def origin(self, event: object) -> Place:
+        source, _, record = self.origin_of(event)
+        if source:
+            return Place(self._partition, record.offset, record.timestamp)
+        ours = dict(record.headers[:_OURS])
+        return Place(int(ours[ORIGIN_PARTITION]), int(ours[ORIGIN_OFFSET]), int(ours[ORIGIN_TIMESTAMP]))
+
+    def bury(self, topic: str, key: bytes, value: bytes, place: Place, reason: DeadLetterReason, detail: str) -> None:
+        self.buried.append((topic, key, value, place, reason, detail))
 
     def gather(self, kind: str) -> dict[Any, Any]:
         found = self.gathered.get(kind)
@@ -458,6 +470,10 @@ class Workbench:
             rekeyed = topic == self.topology.repartition
             commit.dead_letters.append(_dead_letter(topic, self.partition, record, reason, detail, rekeyed=rekeyed))
             commit.reasons[reason] = commit.reasons.get(reason, 0) + 1
+        for logical, key, value, place, reason, detail in batch.buried:
+            origin = self.topology.topics[logical].encode(), *(b"%d" % number for number in place)
+            commit.dead_letters.append((key, value, _reasons(reason, detail, *origin)))
+            commit.reasons[reason] = commit.reasons.get(reason, 0) + 1
         commit.seconds["encode"] = watch.stop()
 
     def take(self, commit: Commit) -> None:
@@ -486,15 +502,18 @@ def _dead_letter(topic: str, partition: int, record: Record, reason: str, detail
     return (
         key,
         record.value,
-        (
-            *headers,
-            ("dlq.reason", reason.encode()),
-            ("dlq.detail", detail.encode("utf-8", "replace")),
-            ("dlq.topic", origin[0]),
-            ("dlq.partition", origin[1]),
-            ("dlq.offset", origin[2]),
-            ("dlq.timestamp", origin[3]),
-        ),
+        (*headers, *_reasons(reason, detail, *origin)),
+    )
+
+
+def _reasons(reason: str, detail: str, topic: bytes, partition: bytes, offset: bytes, timestamp: bytes) -> Headers:
+    return (
+        ("dlq.reason", reason.encode()),
+        ("dlq.detail", detail.encode("utf-8", "replace")),
+        ("dlq.topic", topic),
+        ("dlq.partition", partition),
+        ("dlq.offset", offset),
+        ("dlq.timestamp", timestamp),
     )
 
 

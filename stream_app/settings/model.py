@@ -541,6 +541,13 @@ class Attribution(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         ),
     ] = "none"
     custom_models: Annotated[tuple[CustomModel, ...], _key("Models of your own.")] = ()
+    persons: Annotated[
+        bool,
+        _key(
+            "Whether a conversion sees the touchpoints of its user on all clients that were known to be theirs by "
+            "then. Off: those of its own client, whoever used it."
+        ),
+    ] = True
 
     def problems(self) -> Found:
         """Names that are taken."""

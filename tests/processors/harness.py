@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from random import Random
+from typing import Any, NamedTuple
 
 from stream_app.domain.bots import BotDetector
 from stream_app.domain.rules import JourneyRules
@@ -13,6 +14,8 @@ from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.sources.rules import SourceRules
 from stream_app.engine.processor import Rejected
 from stream_app.processors.journeys import JourneysProcessor
+from stream_app.processors.orders import OrdersProcessor
+from stream_app.processors.persons import PersonsProcessor
 from stream_app.reference.loader import load
 
 MINUTE = 60_000
@@ -41,6 +44,23 @@ class DictRows:
             self.written += len(value)
 
 
+class Part:
+    """One processor with its states."""
+
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.rows = DictRows()
+        self.saved: dict[bytes, bytes] = {}
+        self.cached: dict[bytes, Any] = {}
+
+    def state(self, key: bytes) -> Any:
+        if key in self.cached:
+            return self.cached[key]
+        payload = self.saved.get(key)
+        version = self.processor.state_version
+        return self.processor.load(key, version, payload, self.rows) if payload is not None else None
+
+
 class OneCommit:
     """What a processor sees of a commit."""
 
@@ -49,6 +69,7 @@ class OneCommit:
         self.revision = revision
         self.rows = run.rows
         self.run = run
+        self.sender = b""
         self.emitted: set[tuple[str, str]] = set()
         self.gathered = run.gathered
 
@@ -62,9 +83,18 @@ class OneCommit:
 
     def forward(self, kind: str, key: bytes, value: bytes) -> None:
         self.run.forwards.append((kind, key, value))
+        if kind in self.run.readers:
+            self.run.pending.append(Hop(self.sender, kind, key, value, self.revision, self.now))
 
     def reject(self, event: Any, reason: str, detail: str) -> None:
         self.run.rejected.append((reason, detail))
+
+    def origin(self, event: Any) -> tuple[int, int, int]:
+        return (0, 7, event.at)
+
+    def bury(self, topic: str, key: bytes, value: bytes, place: Any, reason: str, detail: str) -> None:
+        self.run.rejected.append((reason, detail))
+        self.run.buried.append((topic, json.loads(value), tuple(place), reason))
 
     def gather(self, kind: str) -> dict[Any, Any]:
         return self.gathered.setdefault(kind, {})
@@ -73,75 +103,125 @@ class OneCommit:
         self.run.counts[name] += n
 
 
+class Hop(NamedTuple):
+    """A record on its way to another key."""
+
+    sender: bytes
+    kind: str
+    key: bytes
+    value: bytes
+    revision: int
+    now: int
+
+
+MAX_DELAY = HOUR
+"""A hop is on its way for so much of stream time at most: what is delayed has arrived before time goes on by more."""
+
+
 class Run:
-    """One processor over a list of (topic, record, ts), in commits of any size. Stream time is the newest ts."""
+    """Journeys, persons and orders over a list of (topic, record, ts), in commits of any size, as one task. Stream time
+    is the newest ts. What processors tell each other arrives before the next records, unless `hops` says otherwise."""
 
     def __init__(self, processor: JourneysProcessor, *, drop_cache: bool = False) -> None:
         self.processor = processor
         self.drop_cache = drop_cache
-        self.rows = DictRows()
+        life = processor.rules.client_life_ms
+        self.parts = [Part(processor), Part(PersonsProcessor(life)), Part(OrdersProcessor(life))]
+        self.readers = {
+            source: part for part in self.parts for source in (*part.processor.inputs, *part.processor.kinds)
+        }
         self.outputs: list[tuple[str, dict[str, Any]]] = []
         self.gathered: dict[str, dict[Any, Any]] = {}
         self.forwards: list[tuple[str, bytes, bytes]] = []
+        self.pending: list[Hop] = []
         self.rejected: list[tuple[str, str]] = []
+        self.buried: list[tuple[str, dict[str, Any], tuple[int, ...], str]] = []
         self.counts: Counter[str] = Counter()
-        self.saved: dict[bytes, bytes] = {}
-        self.cached: dict[bytes, Any] = {}
         self.now = 0
         self.revision = 0
+
+    @property
+    def rows(self) -> DictRows:
+        """Of journeys."""
+        return self.parts[0].rows
+
+    @property
+    def saved(self) -> dict[bytes, bytes]:
+        """Of journeys."""
+        return self.parts[0].saved
+
+    @property
+    def cached(self) -> dict[bytes, Any]:
+        """Of journeys."""
+        return self.parts[0].cached
 
     def commit(
         self,
         records: Iterable[tuple[str, dict[str, Any] | bytes, int]],
         now: int = 0,
+        hops: Iterable[Hop] | None = None,
         told: Iterable[tuple[bytes, Any]] = (),
     ) -> None:
-        """Takes one commit's records, and what other processors tell (key, event); then fires what is due."""
-        by_key: dict[bytes, list[Any]] = {}
-        for key, event in told:
-            by_key.setdefault(key, []).append(event)
+        """Takes one commit's records, what others tell journeys (key, event), and `hops` of what is pending (None: all
+        that follows, in commits of their own); then fires what is due."""
+        taken = list(hops or ())
+        self.pending = [hop for hop in self.pending if hop not in taken]
+        events: list[tuple[Part, bytes | None, Any]] = [(self.parts[0], key, event) for key, event in told]
         for topic, record, ts in records:
             self.now = max(self.now, ts)
             value = record if isinstance(record, bytes) else json.dumps(record).encode()
+            part = self.readers[topic]
             try:
-                event = self.processor.decoder(topic)(None, value, ts)
+                event = part.processor.decoder(topic)(None, value, ts)
             except Rejected as rejected:
                 self.rejected.append((rejected.reason, rejected.detail))
                 continue
-            by_key.setdefault(self.processor.key_of(event), []).append(event)
+            events.append((part, part.processor.key_of(event), event))
+        for hop in taken:
+            part = self.readers[hop.kind]
+            events.append((part, hop.key, part.processor.decoder(hop.kind)(hop.key, hop.value, hop.now)))
         self.now = max(self.now, now)
         self.revision += 1
         context = OneCommit(self, self.now, self.revision)
+        for part in self.parts:
+            by_key: dict[bytes, list[Any]] = {}
+            for reader, key, event in events:
+                if reader is part:
+                    by_key.setdefault(key, []).append(event)
+            self._fold(part, by_key, context)
+        if hops is None:
+            while self.pending:
+                self.commit([], hops=self.pending)
+
+    def _fold(self, part: Part, by_key: dict[bytes, list[Any]], context: OneCommit) -> None:
+        context.rows = part.rows
+        processor = part.processor
         changed: dict[bytes, Any] = {}
         for key, events in by_key.items():
-            changed[key] = self.processor.fold(key, self._state(key), events, context)
-        for key in [*self.saved, *changed]:
-            if key in changed:
-                continue
-            state = self._state(key)
-            if 0 < self.processor.due(state) <= self.now:
-                changed[key] = self.processor.wake(key, state, context)
+            context.sender = processor.tag + key
+            changed[key] = processor.fold(key, part.state(key), events, context)
+        for key in [*part.saved, *changed]:
+            state = changed[key] if key in changed else part.state(key)
+            if state is not None and 0 < processor.due(state) <= self.now:
+                context.sender = processor.tag + key
+                changed[key] = processor.wake(key, state, context)
         for key, state in changed.items():
             if state is None:
-                self.saved.pop(key, None)
-                self.cached.pop(key, None)
+                part.saved.pop(key, None)
+                part.cached.pop(key, None)
             else:
-                assert self.processor.due(state) > self.now, "what is due was done"
-                self.saved[key] = self.processor.save(key, state, self.rows)
-                self.cached[key] = state
+                assert processor.due(state) > self.now, "what is due was done"
+                part.saved[key] = processor.save(key, state, part.rows)
+                part.cached[key] = state
         if self.drop_cache:
-            self.cached.clear()
+            part.cached.clear()
 
     def finish(self) -> None:
         """Lets time pass until all sessions are closed."""
+        while self.pending:
+            self.commit([], hops=self.pending)
         rules = self.processor.rules.sessions
         self.commit([], now=self.now + rules.grace_ms + rules.timeout_ms)
-
-    def _state(self, key: bytes) -> Any:
-        if key in self.cached:
-            return self.cached[key]
-        payload = self.saved.get(key)
-        return self.processor.load(key, 1, payload, self.rows) if payload is not None else None
 
     def last(self, topic: str) -> dict[str, dict[str, Any]]:
         """The last record per id, retracted ones and revisions left out (semantics 20)."""
@@ -171,6 +251,25 @@ class Run:
     def truth(self) -> dict[str, Any]:
         """All that two runs must agree on."""
         return {"sessions": self.last("attributed-sessions"), "conversions": self.last("attributed-conversions")}
+
+
+def travel(run: Run, batches: Iterable[list[tuple[str, dict[str, Any], int]]], random: Random) -> None:
+    """Commits batches while what processors tell each other arrives late and interleaved: in order from each sender to
+    each key, and in no other. Time goes on by more than an hour only once what was delayed has arrived; what was told
+    in the last commit may arrive with that step."""
+    for batch in batches:
+        newest = max([run.now, *(ts for _, _, ts in batch)])
+        while newest > run.now + MAX_DELAY and any(hop.revision < run.revision for hop in run.pending):
+            run.commit([], hops=[hop for hop in run.pending if hop.revision < run.revision])
+        jumps = newest > run.now + MAX_DELAY
+        chosen, held = [], set()
+        for hop in run.pending:
+            lane = (hop.sender, hop.key)
+            if jumps or (lane not in held and random.random() < 0.5):
+                chosen.append(hop)
+            else:
+                held.add(lane)
+        run.commit(batch, hops=chosen)
 
 
 def processor(

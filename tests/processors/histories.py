@@ -40,7 +40,7 @@ OFFLINE = ({}, {}, {}, {"source": "fair", "medium": "offline"}, {"called_number"
 def histories(draw: st.DrawFn, max_events: int = 14) -> list[tuple[str, dict[str, Any], bool]]:
     """(topic, record, late): events with their times. A late conversion's id is its own."""
     count = draw(st.integers(1, max_events))
-    clients = draw(st.sampled_from((("c1",), ("c1",), ("c1", "c2"))))
+    clients = draw(st.sampled_from((("c1",), ("c1", "c2"), ("c1", "c2", "c3"))))
     at, result = 0, []
     for index in range(count):
         at += draw(st.sampled_from(GAPS))
@@ -60,9 +60,13 @@ def histories(draw: st.DrawFn, max_events: int = 14) -> list[tuple[str, dict[str
         record["goal"] = draw(st.sampled_from(("purchase", "lead_form", "signup")))
         if kind == "refund":
             value = draw(st.sampled_from(({}, {"value": "4"}, {"value": "100"})))
-            record |= {"kind": "refund", "order_id": draw(st.sampled_from(("o1", "o2"))), **value}
+            record |= {"kind": "refund", "order_id": draw(st.sampled_from(("o1", "o2", "o3"))), **value}
         else:
-            order = draw(st.sampled_from(ORDERS)) if kind == "conversion" else None
+            order = draw(st.sampled_from(ORDERS))
+            if kind == "late":  # in one client a late claim and one within grace would depend on what has settled
+                order = "o3" if record["client_id"] == "c1" else None
+            elif record["client_id"] != "c1":
+                order = draw(st.sampled_from((order, "o3")))
             record |= draw(st.sampled_from(MONEY)) | draw(st.sampled_from(OFFLINE))
             record |= {"order_id": order} if order else {}
             record |= draw(st.sampled_from(({}, {}, {}, {"user_agent": "Googlebot/2.1"})))

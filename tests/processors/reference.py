@@ -45,12 +45,21 @@ def reference(processor: JourneysProcessor, records: list[tuple[str, dict[str, A
             continue
         if hit.kind < BOT:
             by_client[hit.client].append(hit)
+    everybody = [_Client(client, processor.rules, hits) for client, hits in by_client.items()]
+    rivals: dict[str, list[tuple[int, str, str, bool]]] = defaultdict(list)
+    refunds: dict[str, list[Hit]] = defaultdict(list)
+    for one in everybody:
+        for sold in one.sold:
+            if sold["order"]:
+                rivals[sold["order"]].append((sold["hit"].at, sold["hit"].id, one.client, sold["hit"].sale.late))
+        for order, asked in one.refunds.items():
+            refunds[order] += asked
     sessions: dict[str, Any] = {}
     conversions: dict[str, Any] = {}
-    for client, hits in by_client.items():
-        one = _Client(client, processor.rules, hits)
+    for one in everybody:
+        one.lose(rivals)
         sessions.update(one.sessions())
-        conversions.update(one.conversions())
+        conversions.update(one.conversions(refunds, [other for other in everybody if other is not one]))
     return {"sessions": dict(sorted(sessions.items())), "conversions": dict(sorted(conversions.items()))}
 
 
@@ -118,7 +127,7 @@ class _Client:
             if visit is not None and hit.at - visit["last"] >= self.rules.sessions.timeout_minutes * 60_000:
                 visit = None
             if hit.source is not None and not sale.late and not sale.bot and not repeated:
-                self.touches.append({"at": hit.at, "session": visit["id"] if visit else None, "source": hit.source})
+                self.touch(hit.at, visit["id"] if visit else None, hit.source)
         else:
             reason = self.why_new(hit)
             if reason is not None:
@@ -127,7 +136,8 @@ class _Client:
                 self.extend(visit, hit)
         if sale is None:
             return
-        if visit is not None and not sale.late and not sale.bot and not repeated:
+        joined = visit is not None and not sale.late and not sale.bot and not repeated
+        if joined:
             visit["conversions"] += 1
             if sale.value is not None:
                 visit["value"][sale.currency] = visit["value"].get(sale.currency, Decimal(0)) + sale.value
@@ -135,7 +145,7 @@ class _Client:
             user = hit.user
             if not user and visit is not None and not sale.late:
                 user = visit["user"] or visit["before"]
-            self.sold.append({"hit": hit, "visit": visit, "user": user, "order": order})
+            self.sold.append({"hit": hit, "visit": visit, "user": user, "order": order, "joined": joined})
 
     def start(self, hit: Hit, reason: str) -> dict[str, Any]:
         clicked = hit.kind < CONVERSION
@@ -152,15 +162,44 @@ class _Client:
             "id": name, "number": len(self.visits) + 1, "why": reason, "start": hit.at, "last": hit.at, "events": 1,
             "views": 1 if clicked and hit.kind != LINK_CLICK else 0, "user": hit.user,
             "before": self.users[-1] if self.users else "", "source": source, "latest": source,
-            "attributed": attributed, "landing": hit.url, "exit": hit.url,
+            "known": hit.at, "attributed": attributed, "landing": hit.url, "exit": hit.url,
             "ignored": [], "conversions": 0, "value": {}, "touched": clicked,
         }  # fmt: skip
         if hit.user:
             self.users.append(hit.user)
         self.visits.append(visit)
         if clicked:
-            self.touches.append(own)
+            self.touch(hit.at, name, source)
         return visit
+
+    def touch(self, at: int, session: str | None, source: Any) -> None:
+        visit = self.visits[-1] if self.visits else None
+        self.touches.append({"at": at, "session": session, "source": source, "visit": visit})
+
+    def whose(self, touch: dict[str, Any], at: int) -> str:
+        """The user to whom a touchpoint belonged, as far as was known at a time."""
+        visit = touch["visit"]
+        if visit is not None:
+            if visit["user"] and visit["known"] <= at:
+                return str(visit["user"])
+            if visit["before"]:
+                return str(visit["before"])
+        first = next((v for v in self.visits if v["user"]), None)
+        return first["user"] if first is not None and first["known"] <= at else ""
+
+    def lose(self, rivals: dict[str, list[tuple[int, str, str, bool]]]) -> None:
+        """Takes out what other clients hold: conversions, and what their sessions show of them."""
+        for sold in list(self.sold):
+            hit, visit = sold["hit"], sold["visit"]
+            mine = (hit.at, hit.id, self.client)
+            others = [rival for rival in rivals.get(sold["order"], []) if rival[2] != self.client and rival[:3] < mine]
+            if others:
+                self.sold.remove(sold)
+            if any(not late for *_, late in others) and sold["joined"]:
+                visit["conversions"] -= 1
+                if hit.sale.value is not None:
+                    visit["value"][hit.sale.currency] -= hit.sale.value
+                visit["value"] = {currency: value for currency, value in visit["value"].items() if value}
 
     @property
     def users(self) -> list[str]:
@@ -171,7 +210,8 @@ class _Client:
         visit["events"] += 1
         if hit.user:
             self.users.append(hit.user)
-            visit["user"] = visit["user"] or hit.user
+            if not visit["user"]:
+                visit["user"], visit["known"] = hit.user, hit.at
         if hit.kind >= CONVERSION:
             return
         if hit.kind != LINK_CLICK:
@@ -190,7 +230,7 @@ class _Client:
             latest = visit["latest"]
             if not visit["touched"] or tags != (latest.source, latest.medium, latest.campaign):
                 visit["latest"], visit["touched"] = source, True
-                self.touches.append({"at": hit.at, "session": visit["id"], "source": source})
+                self.touch(hit.at, visit["id"], source)
 
     def sessions(self) -> dict[str, Any]:
         return {visit["id"]: self.session(visit) for visit in self.visits}
@@ -215,15 +255,25 @@ class _Client:
             "conversion_value": {c: amount(value, c) for c, value in sorted(v["value"].items())},
         }  # fmt: skip
 
-    def conversions(self) -> dict[str, Any]:
-        return {conversion_id(self.client, s["hit"].id): self.conversion(s) for s in self.sold}
+    def conversions(self, refunds: dict[str, list[Hit]], others: list[_Client]) -> dict[str, Any]:
+        return {conversion_id(self.client, s["hit"].id): self.conversion(s, refunds, others) for s in self.sold}
 
-    def conversion(self, s: dict[str, Any]) -> dict[str, Any]:
+    def conversion(self, s: dict[str, Any], asked: dict[str, list[Hit]], others: list[_Client]) -> dict[str, Any]:
         hit, sale = s["hit"], s["hit"].sale
         goal = next((g for g in self.rules.goals if g.name == sale.goal), None)
         rules = self.rules.attribution
         days = rules.acquisition_lookback_days if goal is not None and goal.acquisition else rules.lookback_days
         touches = [t for t in self.touches if 0 <= hit.at - t["at"] <= days * DAY]
+        user = s["user"]
+        if user and rules.persons:
+            touches = [t for t in touches if self.whose(t, hit.at) in {"", user}]
+            foreign = [
+                (t["at"], t["session"] or "", other.client, number, t)
+                for other in others
+                for number, t in enumerate(other.touches)
+                if 0 <= hit.at - t["at"] <= days * DAY and other.whose(t, hit.at) == user
+            ]
+            touches = sorted([t for *_, t in sorted(foreign, key=lambda f: f[:4])] + touches, key=lambda t: t["at"])
         if hit.source is not None and sale.late and not sale.bot:
             touches.append({"at": hit.at, "session": None, "source": hit.source})
         visit = s["visit"]
@@ -236,7 +286,8 @@ class _Client:
         channels = [t["source"].channel for t in touches]
         left = sale.value or Decimal(0)
         refunds = []
-        for refund in self.refunds.get(s["order"], []) if s["order"] else []:
+        everywhere = asked.get(s["order"], []) if s["order"] else []
+        for refund in sorted(everywhere, key=lambda r: (r.at, r.id, str(r.sale.value))):
             if refund.sale.value is not None and refund.sale.currency != sale.currency:
                 continue
             taken = left if refund.sale.value is None else min(left, refund.sale.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from stream_app.domain import client as clients
 from stream_app.domain.rules import AttributionRules, Goal, JourneyRules, SessionRules
 from stream_app.processors.journeys import codec
-from tests.processors.harness import MINUTE, Run, processor
+from tests.processors.harness import MINUTE, Run, processor, travel
 from tests.processors.histories import arrivals, commits, histories, in_order
 from tests.processors.reference import reference
 
@@ -24,7 +25,7 @@ RULES = (
     JourneyRules(
         goals=GOALS,
         sessions=SessionRules(timeout_minutes=90, grace_minutes=60, campaign_timeout_days=30),
-        attribution=AttributionRules(lookback_days=30),
+        attribution=AttributionRules(lookback_days=30, persons=False),
     ),
 )
 HISTORIES = int(os.environ.get("HISTORIES", "300"))
@@ -52,6 +53,18 @@ def test_any_order_within_grace_and_any_split_into_commits_give_what_one_sorted_
     assert truth(number, [[record] for record in in_order(history)]) == expected
     assert truth(number, data.draw(commits(arrived)), drop_cache=data.draw(st.booleans())) == expected
     assert truth(number, [arrived]) == expected
+
+
+@given(st.data(), st.sampled_from(range(len(RULES))), st.integers(0, 1_000))
+@settings(max_examples=HISTORIES, deadline=None)
+def test_the_same_when_what_processors_tell_each_other_is_late(data: st.DataObject, number: int, seed: int) -> None:
+    """Persons on several clients, orders and refunds from several: the truth is the same whenever and in whatever
+    order the hops between them arrive, and however time jumps."""
+    history = data.draw(histories())
+    result = Run(PROCESSORS[number], drop_cache=data.draw(st.booleans()))
+    travel(result, data.draw(commits(data.draw(arrivals(history)))), Random(seed))
+    result.finish()
+    assert result.truth == reference(PROCESSORS[number], in_order(history))
 
 
 @given(st.data(), st.sampled_from(range(len(RULES))))

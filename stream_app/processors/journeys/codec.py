@@ -9,11 +9,13 @@ from stream_app.domain import hits
 from stream_app.domain.client import Client, Frozen, Kept, Stored, Timeline
 from stream_app.domain.hits import Hit
 from stream_app.domain.journey import Journey
+from stream_app.domain.persons import Others
 from stream_app.engine.processor import Rows
 
 FIRST_ORDER_ROW = 1 << 31
 """Rows below hold events within grace, rows from here on settled conversions with an order."""
 SNAPSHOT_ROW = FIRST_ORDER_ROW - 1
+OTHERS_ROW = SNAPSHOT_ROW - 1
 INLINE_SNAPSHOT = 200
 """A settled part of up to so many bytes stays with the rest."""
 
@@ -23,6 +25,7 @@ _decode_stored = msgspec.msgpack.Decoder(Stored).decode
 _decode_snapshot = msgspec.msgpack.Decoder(Journey).decode
 _decode_hits = msgspec.msgpack.Decoder(list[Hit]).decode
 _decode_frozen = msgspec.msgpack.Decoder(Frozen).decode
+_decode_others = msgspec.msgpack.Decoder(dict[str, Others]).decode
 
 
 def load(key: bytes, payload: bytes, rows: Rows, timeline: Timeline) -> Client:
@@ -32,7 +35,10 @@ def load(key: bytes, payload: bytes, rows: Rows, timeline: Timeline) -> Client:
     snapshot = stored.snapshot
     if snapshot is None:
         snapshot = _decode_snapshot(_needed(key, SNAPSHOT_ROW, rows))
-    return timeline.load(stored, snapshot, older, key.decode())
+    client = timeline.load(stored, snapshot, older, key.decode())
+    if stored.has_others:
+        client.others = _decode_others(_needed(key, OTHERS_ROW, rows))
+    return client
 
 
 def save(key: bytes, client: Client, rows: Rows, grace_ms: int) -> bytes:
@@ -42,6 +48,10 @@ def save(key: bytes, client: Client, rows: Rows, grace_ms: int) -> bytes:
         _save_snapshot(key, client, rows)
     if client.lengths is not None or len(client.recents) > clients.TAIL or client.stored.kept:
         _save_rows(key, client, rows, grace_ms)
+    if client.others_changed:
+        client.stored.has_others = bool(client.others)
+        rows.put(key, OTHERS_ROW, _encode(client.others) if client.others else None)
+        client.others_changed = False
     return _encode(client.stored)
 
 
@@ -52,6 +62,8 @@ def forget(key: bytes, client: Client, rows: Rows) -> None:
         rows.put(key, row, None)
     if stored.snapshot is None:
         rows.put(key, SNAPSHOT_ROW, None)
+    if stored.has_others:
+        rows.put(key, OTHERS_ROW, None)
     for order in stored.orders:
         rows.put(key, order.row, None)
 
@@ -104,7 +116,7 @@ def _save_rows(key: bytes, client: Client, rows: Rows, grace_ms: int) -> None:
     while len(recents) - start > clients.TAIL:
         rows.put(key, stored.next_row, _encode(recents[start : start + clients.TAIL]))
         kept.append((stored.next_row, clients.TAIL))
-        stored.next_row = (stored.next_row + 1) % SNAPSHOT_ROW
+        stored.next_row = (stored.next_row + 1) % OTHERS_ROW
         start += clients.TAIL
     old = [kept for kept in stored.kept if kept.settled < stored.horizon - grace_ms]
     old += stored.kept[len(old) : max(len(old), len(stored.kept) - clients.MAX_KEPT)]

@@ -14,7 +14,7 @@ A commit, for one client:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from stream_app.domain import client as clients
 from stream_app.domain import hits
@@ -22,7 +22,8 @@ from stream_app.domain.bots import BotDetector
 from stream_app.domain.client import Client, Timeline
 from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.hits import BOT, CONVERSION, REFUND, Hit
-from stream_app.domain.journey import Converted, Fold
+from stream_app.domain.journey import MAX_OWNERS, Converted, Fold, welcome
+from stream_app.domain.persons import changed_since
 from stream_app.domain.referral.links import LinkReader
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
 from stream_app.domain.rules import JourneyRules
@@ -33,8 +34,12 @@ from stream_app.processors.counting import Counter
 from stream_app.processors.facts import Teller
 from stream_app.processors.journeys import codec
 from stream_app.processors.journeys.decoding import ConversionDecoder, click_decoder, direct_source
-from stream_app.processors.journeys.publishing import Publisher
+from stream_app.processors.journeys.publishing import Heard, Late, Publisher
 from stream_app.processors.lead_facts import LEAD_QUESTION, Asking, LeadAnswers, read_question
+from stream_app.processors.links import ORDER_RULING, PERSON_TOUCHPOINTS, OthersTold, Ruled
+from stream_app.processors.links import decoder as letter_decoder
+
+Letters = Asking | OthersTold | Ruled
 
 TAKEN, SHOWN, EVERYTHING, REFOLD = 1, 2, 4, 8
 """What an event means for publishing: nothing yet; what it touched is looked at; everything is; the head is folded anew
@@ -47,7 +52,7 @@ class JourneysProcessor:
     name = "journeys"
     tag = b"j"
     inputs: Sequence[str] = ("clicks", "conversions")
-    kinds: Sequence[str] = (LEAD_QUESTION,)
+    kinds: Sequence[str] = (LEAD_QUESTION, PERSON_TOUCHPOINTS, ORDER_RULING)
     state_version = 1
 
     def __init__(
@@ -67,6 +72,8 @@ class JourneysProcessor:
             "clicks": click_decoder(rules, resolver, bots, links, hasher),
             "conversions": ConversionDecoder(rules, resolver, bots, hasher),
             LEAD_QUESTION: read_question,
+            PERSON_TOUCHPOINTS: letter_decoder(PERSON_TOUCHPOINTS),
+            ORDER_RULING: letter_decoder(ORDER_RULING),
         }
         self._grace_ms = rules.sessions.grace_ms
         self._expiry_ms = rules.client_life_ms + self._grace_ms
@@ -77,7 +84,7 @@ class JourneysProcessor:
         self._answers = LeadAnswers(self._views)
 
     def decoder(self, source: str) -> Decoder[Any]:
-        """The decoder of `clicks`, `conversions` or `lead-question`."""
+        """The decoder of an input, or of what others tell."""
         return self._decoders[source]
 
     def key_of(self, event: Hit) -> bytes:
@@ -86,50 +93,59 @@ class JourneysProcessor:
 
     # --- fold ----------------------------------------------------------------------------------------
 
-    def fold(
-        self, key: bytes, state: Client | None, events: list[Hit | Asking], context: Context[Hit]
-    ) -> Client | None:
+    def fold(self, key: bytes, state: Client | None, events: list[Any], context: Context[Hit]) -> Client | None:
         """Applies one commit's events of a client."""
-        asking = [event for event in events if event.__class__ is Asking]
-        if not asking:
-            return self._fold_hits(key, state, cast("list[Hit]", events), context)
-        client = state if state is not None else clients.new_client()
-        self._answers.take(client, asking)
-        found = [event for event in events if event.__class__ is Hit]
-        if found:
-            return self._fold_hits(key, client, found, context)
-        return self._rest(key, key.decode(), client, context, known=True)
-
-    def _fold_hits(self, key: bytes, state: Client | None, events: list[Hit], context: Context[Hit]) -> Client | None:
-        horizon = context.now - self._grace_ms
         if len(events) > 1:
-            events = sorted(events, key=hits.order)
-        elif (
-            state is not None
-            and state.recents
-            and state.recents[0].at >= horizon
-            and context.now < state.due
-            and not state.stored.asked
-            and self._timeline.extends_quietly(state, events[0])
-        ):
-            if state.head.ended:
-                state.due = self._due(state, state.head.last_at + self._expiry_ms)
-            else:
-                state.due = events[0].at + self._fold.timeout_ms
-            return state
+            found = [event for event in events if event.__class__ is Hit]
+            letters = [event for event in events if event.__class__ is not Hit] if len(found) < len(events) else []
+            found.sort(key=hits.order)
+        elif events[0].__class__ is Hit:
+            if (
+                state is not None
+                and state.recents
+                and state.recents[0].at >= context.now - self._grace_ms
+                and context.now < state.due
+                and not state.stored.asked
+                and self._timeline.extends_quietly(state, events[0])
+            ):
+                if state.head.ended:
+                    state.due = self._due(state, state.head.last_at + self._expiry_ms)
+                else:
+                    state.due = events[0].at + self._fold.timeout_ms
+                return state
+            found, letters = events, []
+        else:
+            found, letters = [], events
+        return self._fold_all(key, state, found, letters, context)
+
+    def _fold_all(
+        self,
+        key: bytes,
+        state: Client | None,
+        events: list[Hit],
+        letters: list[Letters],
+        context: Context[Hit],
+    ) -> Client | None:
+        horizon = context.now - self._grace_ms
         client_id = key.decode()
         client = state if state is not None else clients.new_client()
+        heard = self._hear(client, letters) if letters else None
+        if heard is None:
+            self._release(key, client, context)
+        if not events:
+            known = state is not None or bool(client.stored.asked)
+            return self._rest(key, client_id, client, context, known=known, heard=heard)
         recents = client.recents
-        if recents and recents[-1].at < horizon <= events[0].at:
+        if recents and recents[-1].at < horizon <= events[0].at and heard is None:
             # All that was within grace has settled and nothing new interferes: the head becomes the snapshot, and no
             # event of a returning client is folded twice.
             self._settle(key, client_id, client, horizon, context)
-        late: list[Converted] = []
-        changes = 0
+        late = Late()
+        changes = EVERYTHING if heard is not None else 0
         for hit in events:
             changes |= self._take(key, client_id, client, hit, changes, late, context)
         if not changes:
-            return self._rest(key, client_id, client, context, known=state is not None)
+            return self._rest(key, client_id, client, context, known=state is not None, heard=None)
         if changes & REFOLD:
             self._timeline.refold(client, client_id)
         if len(client.recents) > clients.MAX_RECENT:
@@ -138,29 +154,53 @@ class JourneysProcessor:
             context.count("client_caps")
         if changes > TAKEN or context.now >= client.due:
             self._publisher.publish(
-                key, client_id, client, context, everything=changes >= EVERYTHING, since=events[0].at, late=late
+                key,
+                client_id,
+                client,
+                context,
+                everything=changes >= EVERYTHING,
+                since=events[0].at,
+                late=late,
+                heard=heard,
             )
+            client.stored.revision = context.revision
         self._settle(key, client_id, client, horizon, context)
-        self._finish_sessions(client, context.now)
+        self._finish_sessions(client, context.now - self._grace_ms, ordered=False)
         return self._due_or_gone(key, client_id, client, context)
 
     def wake(self, key: bytes, state: Client, context: Context[Hit]) -> Client | None:
         """Publishes sessions as closed, or forgets the client."""
-        return self._rest(key, key.decode(), state, context, known=True)
+        self._release(key, state, context)
+        return self._rest(key, key.decode(), state, context, known=True, heard=None)
 
     def due(self, state: Client) -> int:
         """When the earliest open session closes, or the client is forgotten."""
         return state.due
 
-    def _rest(self, key: bytes, client_id: str, client: Client, context: Context[Hit], *, known: bool) -> Client | None:
-        """No event to fold: publish what time alone has changed."""
+    def _rest(
+        self,
+        key: bytes,
+        client_id: str,
+        client: Client,
+        context: Context[Hit],
+        *,
+        known: bool,
+        heard: Heard | None,
+    ) -> Client | None:
+        """No event to fold: publish what time alone has changed, or others."""
         if not known:
             return None
-        if context.now >= client.due:
+        if context.now >= client.due or heard is not None:
             self._publisher.publish(
-                key, client_id, client, context, everything=False, since=client.head.last_at + 1, late=[]
+                key,
+                client_id,
+                client,
+                context,
+                everything=heard is not None,
+                since=client.head.last_at + 1,
+                heard=heard,
             )
-            self._finish_sessions(client, context.now)
+            self._finish_sessions(client, context.now - self._grace_ms, ordered=False)
         return self._due_or_gone(key, client_id, client, context)
 
     def _take(
@@ -170,7 +210,7 @@ class JourneysProcessor:
         client: Client,
         hit: Hit,
         so_far: int,
-        late: list[Converted],
+        late: Late,
         context: Context[Hit],
     ) -> int:
         """Takes one event in; says what that means for publishing."""
@@ -189,7 +229,7 @@ class JourneysProcessor:
             context.count("duplicates")
             return 0
         if kind == REFUND:
-            self._check_currency(key, client, hit, context)
+            self._judge(key, client, hit, context)
         if admission == "out_of_order":
             return EVERYTHING | REFOLD
         if so_far & REFOLD:
@@ -198,7 +238,7 @@ class JourneysProcessor:
             return SHOWN if client.shows_closed else TAKEN
         return EVERYTHING if kind == REFUND else SHOWN
 
-    def _take_late(self, key: bytes, client: Client, hit: Hit, late: list[Converted], context: Context[Hit]) -> bool:
+    def _take_late(self, key: bytes, client: Client, hit: Hit, late: Late, context: Context[Hit]) -> bool:
         """An event behind what is settled. A click cannot be used; a conversion is credited against the touchpoints
         that are kept; a refund goes to its order."""
         stored = client.stored
@@ -216,46 +256,101 @@ class JourneysProcessor:
         clients.remember(stored, hit.id)
         hit.client = ""
         if hit.kind == REFUND:
-            self._check_currency(key, client, hit, context)
+            self._judge(key, client, hit, context)
             stored.refunds = (*stored.refunds, Refund.of(hit))[-MAX_REFUNDS:]
+            late.refunds.append(hit)
             return True
         sale.late = True
-        if sale.order and sale.order in client.orders:
+        if sale.order and sale.order in client.orders and not self._is_earlier(key, client, hit, context):
             context.count("duplicate_orders")
             return False
-        late.append(Converted(hit, "", hit.user))
+        late.conversions.append(Converted(hit, "", hit.user))
         if sale.order:
             client.orders = client.orders | {sale.order}
+        for journey in (client.snapshot, client.head):
+            welcome(journey, hit)
         client.snapshot.last_at = max(client.snapshot.last_at, hit.at)
         client.snapshot_changed = True
         client.head.last_at = max(client.head.last_at, hit.at)
         return True
 
-    def _check_currency(self, key: bytes, client: Client, hit: Hit, context: Context[Hit]) -> None:
-        """A refund in another currency than its order, if that is known, is refused (semantics 24). It takes nothing,
-        but stays among the events: its id is used, whether it came before its order or after."""
+    @staticmethod
+    def _is_earlier(key: bytes, client: Client, hit: Hit, context: Context[Hit]) -> bool:
+        """Whether a late claim comes before the settled one of this client: the smallest keeps the order."""
+        assert hit.sale is not None
+        held = next((order for order in client.stored.orders if order.key == hit.sale.order), None)
+        if held is None:
+            return False
+        settled = codec.frozen(key, held.row, context.rows).hit
+        return (hit.at, hit.id) < (settled.at, settled.id)
+
+    def _judge(self, key: bytes, client: Client, hit: Hit, context: Context[Hit]) -> None:
+        """A refund in another currency than its order is refused (semantics 24). It takes nothing, but stays among the
+        events: its id is used, whether it came before its order or after. If its order is not known here, the order's
+        own processor will see to it: where the record lies is kept for the dead letter that it may become."""
         refund = hit.sale
         assert refund is not None
-        if refund.value is None:
-            return
         converted = client.head.converted
         sale = next((c.hit.sale for c in converted if c.hit.sale and c.hit.sale.order == refund.order), None)
         if sale is None and refund.order in client.orders:
-            row = next(order.row for order in client.stored.orders if order.key == refund.order)
-            sale = codec.frozen(key, row, context.rows).hit.sale
-        if sale is not None and sale.value is not None and sale.currency != refund.currency:
+            row = next((order.row for order in client.stored.orders if order.key == refund.order), None)
+            sale = codec.frozen(key, row, context.rows).hit.sale if row is not None else None
+        if sale is None:
+            refund.origin = tuple(context.origin(hit))
+        elif refund.value is not None and sale.value is not None and sale.currency != refund.currency:
             context.reject(hit, "bad_money", "currency: another than the order's")
+
+    def _hear(self, client: Client, letters: list[Letters]) -> Heard:
+        """Takes what others tell of the client."""
+        heard = Heard()
+        stored = client.stored
+        asking = []
+        for letter in letters:
+            match letter:
+                case OthersTold(user, others):
+                    before = client.others.pop(user, None)
+                    if others is not None:
+                        client.others[user] = others
+                        if len(client.others) > MAX_OWNERS:
+                            del client.others[next(iter(client.others))]
+                    client.others_changed = True
+                    heard.since = min(heard.since, changed_since(before, others))
+                case Ruled(order, ruling):
+                    stored.rulings.pop(order, None)
+                    if ruling is not None:
+                        stored.rulings[order] = ruling
+                        if len(stored.rulings) > clients.MAX_ORDERS:
+                            del stored.rulings[next(iter(stored.rulings))]
+                    heard.orders.add(order)
+                case Asking():
+                    asking.append(letter)
+        if asking:
+            self._answers.take(client, asking)
+        return heard
 
     # --- settle --------------------------------------------------------------------------------------
 
     def _settle(self, key: bytes, client_id: str, client: Client, horizon: int, context: Context[Hit]) -> None:
         """Settles what no admissible event can touch any more; conversions leave, orders get a row of their own."""
+        refunds = client.stored.refunds
         for converted in self._timeline.settle(client, horizon, client_id):
             frozen = self._publisher.freeze(client, converted)
             self._publisher.keep_settled(key, client_id, client, frozen, context.rows)
+        if client.stored.refunds is not refunds:
+            self._publisher.settle_refunds(client_id, client)
 
-    def _finish_sessions(self, client: Client, now: int) -> None:
-        """Sessions that are settled and published as closed are done with."""
+    def _release(self, key: bytes, client: Client, context: Context[Hit]) -> None:
+        """What was kept for what other clients might still tell, long enough by the time and in commits."""
+        if context.revision < client.stored.revision + clients.HOLD_COMMITS:
+            return
+        horizon = context.now - self._grace_ms - clients.HOLD_MS
+        self._publisher.release(key, client, horizon, context.rows)
+        self._finish_sessions(client, horizon, ordered=True)
+
+    def _finish_sessions(self, client: Client, horizon: int, *, ordered: bool) -> None:
+        """Sessions that are settled and published as closed are done with; those with orders only when `ordered`, as
+        long as they are not too many. That is asked before the events of a commit are taken, which may still belong to
+        the latest session."""
         snapshot = client.snapshot
         last = snapshot.open
         if not snapshot.ended and (last is None or last.final):
@@ -263,23 +358,28 @@ class JourneysProcessor:
         stored, head = client.stored, client.head
         published = stored.published
         gone: set[str] = set()
+        held: list[str] = []
         for session in snapshot.ended:
             before = published.get(session.id)
             if before is not None and before.status == clients.CLOSED:
-                gone.add(session.id)
+                if not session.ordered or (ordered and self._views.closes_at(session) <= horizon):
+                    gone.add(session.id)
+                else:
+                    held.append(session.id)
+        gone.update(held[: -clients.MAX_HELD])
         if gone:
             snapshot.ended = tuple(session for session in snapshot.ended if session.id not in gone)
-        horizon = now - self._grace_ms
         if (
             last is not None
             and not last.final
-            and self._views.closes_at(last) <= horizon
+            and (ordered or not last.ordered)
+            and self._views.closes_at(last) <= (min(horizon, stored.horizon) if ordered else horizon)
             and not any(hit.at - last.ended_at < self._fold.timeout_ms for hit in client.recents[:1])
         ):
             before = published.get(last.id)
             if before is not None and before.status == clients.CLOSED:
                 last.final = True
-                stored.horizon = max(stored.horizon, horizon)
+                stored.horizon = max(stored.horizon, 0 if ordered else horizon)
                 gone.add(last.id)
         if gone:
             client.snapshot_changed = True
@@ -294,8 +394,12 @@ class JourneysProcessor:
             self._answers.answer(client_id, client, context.now - self._grace_ms, context)
         due = self._expiry(client)
         if context.now >= due:
-            codec.forget(key, client, context.rows)
-            return None
+            stored = client.stored
+            if not (stored.linked or stored.orders) or context.revision >= stored.revision + clients.HOLD_COMMITS:
+                self._publisher.take_back_links(client_id, client, context)
+                codec.forget(key, client, context.rows)
+                return None
+            due = context.now + clients.HOLD_MS
         client.due = self._due(client, due)
         return client
 

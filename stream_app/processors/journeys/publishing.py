@@ -6,27 +6,51 @@ it differs from what was published; what was published and is not there any more
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import is_
 
 import msgspec
 
 from stream_app.domain import client as clients
+from stream_app.domain import persons
 from stream_app.domain.client import Client, Frozen, Order, Published
 from stream_app.domain.hits import Hit
-from stream_app.domain.ids import content_digest, conversion_id
-from stream_app.domain.journey import Converted, Fold, Session
+from stream_app.domain.ids import content_digest, conversion_id, order_address, refund_id
+from stream_app.domain.journey import Converted, Fold, Ordered, Session
+from stream_app.domain.orders import Asked, Claim, Ruling
 from stream_app.domain.records import CONVERSIONS, SESSIONS, AttributedConversion, AttributedSession
 from stream_app.domain.refunds import Refund
+from stream_app.domain.times import LATEST_MS
 from stream_app.domain.views import Views
 from stream_app.engine.processor import Context, Rows
 from stream_app.processors.counting import Counter
-from stream_app.processors.facts import Teller, tell, tellers_of
+from stream_app.processors.facts import Fact, Teller, encode_body, tell, tellers_of
 from stream_app.processors.journeys import codec
+from stream_app.processors.links import ORDER_CLAIM, ORDER_REFUND, PERSON_LINK
 
 _AT_REVISION = len('{"id":"0123456789abcdef","revision":')
 _encode_record = msgspec.json.Encoder().encode
 _encode_apart = msgspec.msgpack.Encoder(decimal_format="string").encode
 _NOTHING_APART = (None, (), None, False, "", "", ())
+
+
+@dataclass(slots=True)
+class Late:
+    """What came behind everything that is settled."""
+
+    conversions: list[Converted] = field(default_factory=list)
+    refunds: list[Hit] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Heard:
+    """What other keys have told in this commit."""
+
+    orders: set[int] = field(default_factory=set)
+    """Orders with another ruling."""
+    since: int = LATEST_MS
+    """The earliest conversion, by its time, that may see other touchpoints of its user's other clients."""
 
 
 class Publisher:
@@ -50,10 +74,11 @@ class Publisher:
         *,
         everything: bool,
         since: int,
-        late: Sequence[Converted],
+        late: Late | None = None,
+        heard: Heard | None = None,
     ) -> None:
         """Writes what differs from what was last published: of `everything`, or of what events in order since `since`,
-        or the time, can have changed. `late` are conversions that are settled as they come."""
+        or the time, can have changed; with what settled as it came, and what was `heard` from others."""
         stored, head = client.stored, client.head
         published = stored.published
         sessions = head.ended if head.open is None or head.open.final else (*head.ended, head.open)
@@ -63,6 +88,7 @@ class Publisher:
                 before is not None
                 and before.status == clients.CLOSED
                 and self.views.closes_at(session) <= stored.horizon
+                and not (everything and session.ordered)
             ):
                 continue
             self._session(key, client_id, client, session, context)
@@ -71,14 +97,15 @@ class Publisher:
             if not everything and converted.hit.at < since and record_id in published:
                 break
             self._conversion(key, client_id, client, self.freeze(client, converted), context)
-        for converted in late:
-            frozen = self.freeze(client, converted)
-            self._conversion(key, client_id, client, frozen, context)
-            self.keep_settled(key, client_id, client, frozen, context.rows)
+        if late is not None:
+            self._late(key, client_id, client, late, context)
         if everything:
-            self._orders(key, client_id, client, context)
+            self._refunds(client_id, client, context)
+            self._orders(key, client_id, client, heard, context)
             if published:
                 self._retract_others(key, client_id, client, sessions, context)
+        if self.views.persons:
+            self._link(client_id, client, context)
 
     def freeze(self, client: Client, converted: Converted) -> Frozen:
         """A conversion with its grounds, as of now."""
@@ -89,27 +116,52 @@ class Publisher:
         session_id = converted.session_id
         if sale.late or sale.bot:
             session_id = self._fold.session_at(head, hit.at)
-        truncated = hit.at < client.stored.cap_horizon or self.views.cut_short(head, hit)
+        user = converted.user
+        path = persons.path(self.views.path(head, hit, user), client.others, user, hit.at, self._oldest(hit))
+        truncated = hit.at < client.stored.cap_horizon or path.cut or self.views.cut_short(head, hit)
         codes = tuple(captured for captured in head.codes if captured.at <= hit.at) if head.codes else ()
-        return Frozen(hit, session_id, converted.user, self.views.path(head, hit), truncated, codes)
+        return Frozen(hit, session_id, user, path.touchpoints, truncated, codes, foreign=path.foreign)
 
     def keep_settled(self, key: bytes, client_id: str, client: Client, frozen: Frozen, rows: Rows) -> None:
-        """A settled conversion is not compared any more; one with an order gets a row, so that refunds find it."""
-        sale = frozen.hit.sale
+        """A settled conversion leaves what is compared. One with an order gets a row, so that refunds find it; one with
+        a user as well, for a while, as what their other clients saw may still be on its way."""
+        hit = frozen.hit
+        sale = hit.sale
         assert sale is not None
         stored = client.stored
-        before = stored.published.pop(conversion_id(client_id, frozen.hit.id), None)
-        if not sale.order:
+        before = stored.published.pop(conversion_id(client_id, hit.id), None)
+        joins = bool(frozen.user) and self.views.persons
+        if not sale.order and not joins:
             return
         row = stored.orders[-1].row + 1 if stored.orders else codec.FIRST_ORDER_ROW
         if before is not None and (before.told or before.counted):
             frozen = msgspec.structs.replace(frozen, told=before.told, counted=before.counted)
         codec.put_frozen(key, row, frozen, rows)
-        stored.orders = (*stored.orders, Order(sale.order, row, before.digest if before is not None else 0))
+        digest = before.digest if before is not None else 0
+        stored.orders = (*stored.orders, Order(sale.order, row, digest, hit.at if joins else 0))
         if len(stored.orders) > clients.MAX_ORDERS:
             rows.put(key, stored.orders[0].row, None)
             stored.orders = stored.orders[1:]
-        client.orders = frozenset(order.key for order in stored.orders)
+        client.orders = frozenset(order.key for order in stored.orders if order.key)
+
+    def release(self, key: bytes, client: Client, until: int, rows: Rows) -> None:
+        """Conversions up to that time hear no more of other clients: those with an order keep their rows."""
+        orders = client.stored.orders
+        if not any(order.at and order.at < until for order in orders):
+            return
+        kept = []
+        for order in orders:
+            if order.at and order.at < until:
+                order.at = 0
+                if not order.key:
+                    rows.put(key, order.row, None)
+                    continue
+            kept.append(order)
+        client.stored.orders = tuple(kept)
+
+    def take_back_links(self, client_id: str, client: Client, context: Context[Hit]) -> None:
+        """The client is forgotten: its users are told."""
+        tell(client.stored.linked, (), client_id, context)
 
     def bot(self, hit: Hit, context: Context[Hit]) -> None:
         """A program's click, or one with a spam referrer: counted, and nothing else."""
@@ -120,7 +172,11 @@ class Publisher:
 
     def _session(self, key: bytes, client_id: str, client: Client, session: Session, context: Context[Hit]) -> None:
         truncated = session.started_at < client.stored.cap_horizon
-        record = self.views.session(client_id, session, context.now, truncated=truncated)
+        rulings = client.stored.rulings
+        lost: Sequence[Ordered] = ()
+        if rulings and session.ordered:
+            lost = [c for c in session.ordered if _is_lost(rulings, c.order, c.at, c.id, client_id, in_session=True)]
+        record = self.views.session(client_id, session, context.now, truncated=truncated, lost=lost)
         status = clients.CLOSED if record.status == "closed" else clients.OPEN
         body = _encode_record(record)
         codes = [captured for captured in client.head.codes if captured.at >= session.started_at]
@@ -138,37 +194,138 @@ class Publisher:
             )
 
     def _conversion(self, key: bytes, client_id: str, client: Client, frozen: Frozen, context: Context[Hit]) -> None:
+        hit = frozen.hit
+        if hit.sale is not None and _is_lost(client.stored.rulings, hit.sale.order, hit.at, hit.id, client_id):
+            record_id = conversion_id(client_id, hit.id)
+            entry = client.stored.published.setdefault(record_id, Published(0, clients.UNSETTLED))
+            if entry.digest:
+                entry.digest = 0
+                self._write_retraction(key, client_id, CONVERSIONS, record_id, context)
+            entry.told = tell(entry.told, _claims(client_id, frozen), record_id, context)
+            entry.counted = self._move(client, entry.counted, b"", context)
+            return
         record = self._view(client_id, client, frozen)
         body = _encode_record(record)
         digest = _digest(body, frozen)
-        entry = self._written(key, client, CONVERSIONS, record, body, digest, clients.UNSETTLED, context)
-        if entry is not None:
-            entry.told, entry.counted = self._follow(
-                client_id, client, frozen, record, entry.told, entry.counted, context
+        found = self._written(key, client, CONVERSIONS, record, body, digest, clients.UNSETTLED, context)
+        if found is not None:
+            found.told, found.counted = self._follow(
+                client_id, client, frozen, record, found.told, found.counted, context
             )
 
-    def _orders(self, key: bytes, client_id: str, client: Client, context: Context[Hit]) -> None:
-        """Settled conversions whose refunds may have changed."""
+    def _late(self, key: bytes, client_id: str, client: Client, late: Late, context: Context[Hit]) -> None:
+        """Conversions and refunds that are settled as they come."""
+        for converted in late.conversions:
+            frozen = self.freeze(client, converted)
+            sale = frozen.hit.sale
+            assert sale is not None
+            for order in client.stored.orders:
+                if sale.order and order.key == sale.order:  # it is earlier than what held the order in this client
+                    self._displace(key, client_id, client, order, context)
+            self._conversion(key, client_id, client, frozen, context)
+            self.keep_settled(key, client_id, client, frozen, context.rows)
+        for refund in late.refunds:
+            tell((), _asks(client_id, refund), refund_id(client_id, refund.id), context)
+
+    def _displace(self, key: bytes, client_id: str, client: Client, order: Order, context: Context[Hit]) -> None:
+        stored = client.stored
+        frozen = codec.frozen(key, order.row, context.rows)
+        record_id = conversion_id(client_id, frozen.hit.id)
+        if order.digest:
+            self._write_retraction(key, client_id, CONVERSIONS, record_id, context)
+        tell(frozen.told, (), record_id, context)
+        self._move(client, frozen.counted, b"", context)
+        context.rows.put(key, order.row, None)
+        stored.orders = tuple(other for other in stored.orders if other is not order)
+
+    def _refunds(self, client_id: str, client: Client, context: Context[Hit]) -> None:
+        """Refunds within grace: their orders are told."""
+        published = client.stored.published
+        for refund in client.head.refunds:
+            record_id = refund_id(client_id, refund.id)
+            entry = published.setdefault(record_id, Published(0, clients.REFUNDING))
+            entry.told = tell(entry.told, _asks(client_id, refund), record_id, context)
+
+    def settle_refunds(self, client_id: str, client: Client) -> None:
+        """Refunds that have settled are not told again."""
+        published = client.stored.published
+        unsettled = {refund_id(client_id, refund.id) for refund in client.head.refunds}
+        for record_id in [name for name, entry in published.items() if entry.status == clients.REFUNDING]:
+            if record_id not in unsettled:
+                del published[record_id]
+
+    def _orders(self, key: bytes, client_id: str, client: Client, heard: Heard | None, context: Context[Hit]) -> None:
+        """Settled conversions that may have changed: by refunds, by rulings, by what other clients saw."""
         stored = client.stored
         if not stored.orders:
             return
         concerned = {refund.sale.order for refund in client.head.refunds if refund.sale is not None}
         concerned.update(refund.order for refund in stored.refunds)
+        since = LATEST_MS
+        if heard is not None:
+            concerned |= heard.orders
+            since = heard.since
         for order in stored.orders:
-            if order.key not in concerned:
-                continue
-            frozen = codec.frozen(key, order.row, context.rows)
-            record = self._view(client_id, client, frozen)
+            if order.key in concerned or since <= order.at:
+                self._order(key, client_id, client, order, context)
+
+    def _order(self, key: bytes, client_id: str, client: Client, order: Order, context: Context[Hit]) -> None:
+        frozen = codec.frozen(key, order.row, context.rows)
+        hit = frozen.hit
+        now = self._rejoined(client, frozen) if order.at else frozen
+        if _is_lost(client.stored.rulings, order.key, hit.at, hit.id, client_id):
+            if order.digest:
+                order.digest = 0
+                record_id = conversion_id(client_id, hit.id)
+                self._write_retraction(key, client_id, CONVERSIONS, record_id, context)
+                told = tell(frozen.told, _claims(client_id, frozen), record_id, context)
+                counted = self._move(client, frozen.counted, b"", context)
+                now = msgspec.structs.replace(now, told=told, counted=counted)
+        else:
+            record = self._view(client_id, client, now)
             body = _encode_record(record)
-            digest = _digest(body, frozen)
-            if digest == order.digest:
-                continue
-            order.digest = digest
-            context.emit(CONVERSIONS, key, _with_revision(body, context.revision))
-            told, counted = self._follow(client_id, client, frozen, record, frozen.told, frozen.counted, context)
-            if told != frozen.told or counted != frozen.counted:
-                frozen = msgspec.structs.replace(frozen, told=told, counted=counted)
-                codec.put_frozen(key, order.row, frozen, context.rows)
+            digest = _digest(body, now)
+            if digest != order.digest:
+                order.digest = digest
+                context.emit(CONVERSIONS, key, _with_revision(body, context.revision))
+                told, counted = self._follow(client_id, client, now, record, now.told, now.counted, context)
+                now = msgspec.structs.replace(now, told=told, counted=counted)
+        if now != frozen:
+            codec.put_frozen(key, order.row, now, context.rows)
+
+    def _rejoined(self, client: Client, frozen: Frozen) -> Frozen:
+        """A settled conversion with what is known by now of its user's other clients."""
+        hit = frozen.hit
+        foreign = set(frozen.foreign)
+        mine = tuple(touch for place, touch in enumerate(frozen.touchpoints) if place not in foreign)
+        path = persons.path(mine, client.others, frozen.user, hit.at, self._oldest(hit))
+        if path.touchpoints == frozen.touchpoints:
+            return frozen
+        return msgspec.structs.replace(
+            frozen,
+            touchpoints=path.touchpoints,
+            foreign=path.foreign,
+            truncated=frozen.truncated or path.cut,
+        )
+
+    def _oldest(self, hit: Hit) -> int:
+        assert hit.sale is not None
+        return hit.at - self.views.lookback_ms(hit.sale.goal)
+
+    def _link(self, client_id: str, client: Client, context: Context[Hit]) -> None:
+        """Tells the client's users of its touchpoints, if these have changed."""
+        head, stored = client.head, client.stored
+        linked_from = client.linked_from
+        links_from = (head.touchpoints, head.owners, head.guests)
+        if linked_from is not None and all(map(is_, linked_from, links_from)):
+            return
+        client.linked_from = links_from
+        if not head.owners and not head.guests and not stored.linked:
+            return
+        facts = [
+            Fact(PERSON_LINK, user.encode(), encode_body(link)) for user, link in persons.links(client_id, head).items()
+        ]
+        stored.linked = tell(stored.linked, facts, client_id, context)
 
     def _retract_others(
         self, key: bytes, client_id: str, client: Client, sessions: Sequence[Session], context: Context[Hit]
@@ -177,6 +334,7 @@ class Publisher:
         published = client.stored.published
         exists = {session.id for session in sessions}
         exists.update(conversion_id(client_id, converted.hit.id) for converted in client.head.converted)
+        exists.update(refund_id(client_id, refund.id) for refund in client.head.refunds)
         for record_id in [other for other in published if other not in exists]:
             entry = published.pop(record_id)
             if entry.status == clients.OPEN:
@@ -186,12 +344,16 @@ class Publisher:
     def _retract(
         self, key: bytes, client_id: str, client: Client, record_id: str, entry: Published, context: Context[Hit]
     ) -> None:
-        topic = CONVERSIONS if entry.status == clients.UNSETTLED else SESSIONS
+        if entry.digest:
+            topic = CONVERSIONS if entry.status == clients.UNSETTLED else SESSIONS
+            self._write_retraction(key, client_id, topic, record_id, context)
+        tell(entry.told, (), record_id, context)
+        self._move(client, entry.counted, b"", context)
+
+    def _write_retraction(self, key: bytes, client_id: str, topic: str, record_id: str, context: Context[Hit]) -> None:
         body = _encode_record(self.views.retraction(client_id, record_id))
         context.emit(topic, key, _with_revision(body, context.revision))
         context.count("retractions", topic)
-        tell(entry.told, (), record_id, context)
-        self._move(client, entry.counted, b"", context)
 
     def _written(
         self,
@@ -231,6 +393,9 @@ class Publisher:
                 for refund in client.head.refunds
                 if refund.sale is not None and refund.sale.order == sale.order
             )
+            ruling = client.stored.rulings.get(sale.order)
+            if ruling is not None:
+                asked += ruling.refunds
         return self.views.conversion(
             client_id,
             frozen.hit,
@@ -254,8 +419,10 @@ class Publisher:
         context: Context[Hit],
     ) -> tuple[tuple[clients.Told, ...], bytes]:
         """Tells and counts a conversion as it is now; what is told and counted of it from here on."""
-        if self._conversion_tellers:
-            facts = [fact for teller in self._conversion_tellers for fact in teller(client_id, client, frozen, record)]
+        facts = _claims(client_id, frozen)
+        for teller in self._conversion_tellers:
+            facts.extend(teller(client_id, client, frozen, record))
+        if facts or told:
             told = tell(told, facts, record.id, context)
         counter = self._counter
         if counter is not None:
@@ -266,6 +433,32 @@ class Publisher:
         if self._counter is not None and before != after:
             client.stored.counts = self._counter.move(before, after, client.stored.counts, context)
         return after
+
+
+def _is_lost(
+    rulings: Mapping[int, Ruling], order: int, at: int, event_id: str, client_id: str, *, in_session: bool = False
+) -> bool:
+    """Whether another client holds the order of a conversion."""
+    ruling = rulings.get(order) if rulings else None
+    return ruling is not None and ruling.beats((at, event_id, client_id), in_session=in_session)
+
+
+def _claims(client_id: str, frozen: Frozen) -> list[Fact]:
+    """A conversion with an order claims it, whether or not it holds it."""
+    hit = frozen.hit
+    sale = hit.sale
+    assert sale is not None
+    if not sale.order:
+        return []
+    claim = Claim(client_id, hit.id, hit.at, sale.value, sale.currency, sale.late)
+    return [Fact(ORDER_CLAIM, order_address(sale.goal, sale.order_id), encode_body(claim))]
+
+
+def _asks(client_id: str, refund: Hit) -> list[Fact]:
+    sale = refund.sale
+    assert sale is not None
+    asked = Asked(client_id, Refund.of(refund), sale.origin)
+    return [Fact(ORDER_REFUND, order_address(sale.goal, sale.order_id), encode_body(asked))]
 
 
 def _digest(body: bytes, frozen: Frozen) -> int:

@@ -1,0 +1,87 @@
+"""What journeys, persons and orders tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from stream_app.domain.ids import order_hash
+from stream_app.domain.orders import Asked, Claim, Ruling
+from stream_app.domain.persons import Link, Others
+from stream_app.engine.processor import Decoder, Rejected
+from stream_app.processors.facts import Letter
+
+PERSON_LINK = "person-link"
+PERSON_TOUCHPOINTS = "person-touchpoints"
+ORDER_CLAIM = "order-claim"
+ORDER_REFUND = "order-refund"
+ORDER_RULING = "order-ruling"
+
+
+class Linking(msgspec.Struct, frozen=True, gc=False):
+    """To a person: what a client says of its touchpoints."""
+
+    client_id: str
+    link: Link | None
+
+
+class OthersTold(msgspec.Struct, frozen=True, gc=False):
+    """To a client: what a user's other clients have seen."""
+
+    user: str
+    others: Others | None
+
+
+class Claiming(msgspec.Struct, frozen=True, gc=False):
+    """To an order: a conversion that claims it."""
+
+    id: str
+    claim: Claim | None
+
+
+class Refunding(msgspec.Struct, frozen=True, gc=False):
+    """To an order: a refund."""
+
+    id: str
+    asked: Asked | None
+
+
+class Ruled(msgspec.Struct, frozen=True, gc=False):
+    """To a client: what others have to do with an order that it claims."""
+
+    order: int
+    ruling: Ruling | None
+
+
+def decoder(kind: str) -> Decoder[Any]:
+    """The decoder of one of these kinds."""
+    decoders: dict[str, tuple[Callable[[bytes], Letter[Any]], Callable[[str, Any], object]]] = {
+        PERSON_LINK: (_link, Linking),
+        PERSON_TOUCHPOINTS: (_others, OthersTold),
+        ORDER_CLAIM: (_claim, Claiming),
+        ORDER_REFUND: (_refund, Refunding),
+        ORDER_RULING: (_ruling, _ruled),
+    }
+    read, event = decoders[kind]
+
+    def decode(_key: bytes | None, value: bytes | None, _ts: int) -> object:
+        try:
+            letter = read(value or b"")
+        except msgspec.DecodeError as error:
+            raise Rejected("bad_json", f"a {kind} that this version cannot read") from error
+        return event(letter.id, letter.body)
+
+    return decode
+
+
+def _ruled(order: str, ruling: Ruling | None) -> Ruled:
+    return Ruled(order_hash(order.encode()), ruling)
+
+
+_link = msgspec.msgpack.Decoder(Letter[Link]).decode
+_others = msgspec.msgpack.Decoder(Letter[Others]).decode
+_claim = msgspec.msgpack.Decoder(Letter[Claim]).decode
+_refund = msgspec.msgpack.Decoder(Letter[Asked]).decode
+_ruling = msgspec.msgpack.Decoder(Letter[Ruling]).decode

@@ -1,0 +1,82 @@
+"""The touchpoints of a person's clients, told to each of the others (semantics 31).
+
+Keyed by user id. Journeys tells which touchpoints are whose, and since when; what a client should know of the others is
+a function of all that was told, so that the order in which it comes does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from stream_app.domain import persons
+from stream_app.domain.client import HOLD_MS, Told
+from stream_app.engine.processor import Context, Decoder, Rows
+from stream_app.processors.facts import Fact, encode_body, tell
+from stream_app.processors.links import PERSON_LINK, PERSON_TOUCHPOINTS, Linking, decoder
+
+
+class Known(msgspec.Struct, gc=False, array_like=True):
+    """A person as stored."""
+
+    person: persons.Person
+    told: tuple[Told, ...] = ()
+    kept_until: int = 0
+    """Time may jump when a backlog is read: what belongs together still meets."""
+
+
+_decode = msgspec.msgpack.Decoder(Known).decode
+
+
+class PersonsProcessor:
+    """Joins the clients of each user."""
+
+    name = "persons"
+    tag = b"p"
+    inputs: Sequence[str] = ()
+    kinds: Sequence[str] = (PERSON_LINK,)
+    state_version = 1
+
+    def __init__(self, life_ms: int) -> None:
+        self._life_ms = life_ms
+
+    def decoder(self, source: str) -> Decoder[Linking]:
+        """The decoder of `person-link`."""
+        return decoder(source)
+
+    def key_of(self, event: Linking) -> bytes:
+        """Never asked: whoever tells a person names it."""
+        raise NotImplementedError(event)
+
+    def fold(self, key: bytes, state: Known | None, events: list[Linking], context: Context[Linking]) -> Known | None:
+        """Takes what clients say, and tells the others."""
+        known = state if state is not None else Known(persons.Person({}))
+        for event in events:
+            persons.hear(known.person, event.client_id, event.link)
+        facts = [
+            Fact(PERSON_TOUCHPOINTS, client_id.encode(), encode_body(others))
+            for client_id, others in persons.others(known.person).items()
+        ]
+        known.told = tell(known.told, facts, key.decode(), context)
+        known.kept_until = context.now + HOLD_MS
+        return known if known.person.links else None
+
+    def wake(self, _key: bytes, state: Known, context: Context[Linking]) -> Known | None:
+        """Forgets a person when all their touchpoints are too old to count."""
+        return None if context.now >= self.due(state) else state
+
+    def due(self, state: Known) -> int:
+        """A client's life after the latest touchpoint."""
+        latest = max(link.latest for link in state.person.links.values())
+        return max(latest + self._life_ms, state.kept_until)
+
+    def load(self, _key: bytes, version: int, payload: bytes, _rows: Rows) -> Known:
+        """A person as it was when saved."""
+        if version != self.state_version:
+            raise ValueError(f"persons state version {version} is not known; this release reads {self.state_version}")
+        return _decode(payload)
+
+    def save(self, _key: bytes, state: Known, _rows: Rows) -> bytes:
+        """The person's bytes."""
+        return encode_body(state)
