@@ -152,6 +152,8 @@ class Stored(msgspec.Struct, gc=False, array_like=True):
     """By order: what other clients have to do with it. Most orders have none."""
     has_others: bool = False
     """There is a row with the touchpoints of its users' other clients."""
+    life: int = 0
+    """Which of its lives the client's users were last told of."""
     revision: int = 0
     """Of the last commit in which events were folded that are worth publishing."""
 

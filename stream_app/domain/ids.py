@@ -24,6 +24,11 @@ def refund_id(client_id: str, event_id: str) -> str:
     return short(f"{client_id}{SEPARATOR}{event_id}{SEPARATOR}r")
 
 
+def link_id(client_id: str, life: int) -> str:
+    """What a client says to a person goes by its id; one that was forgotten and came back says something else."""
+    return f"{client_id}{SEPARATOR}{life}" if life else client_id
+
+
 def remembered(event_id: str) -> bytes:
     """The eight bytes by which a conversion's event id is remembered as long as its client."""
     return blake2b(event_id.encode(), digest_size=8).digest()

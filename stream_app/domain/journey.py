@@ -134,6 +134,8 @@ class Converted(msgspec.Struct, gc=False, array_like=True):
     session_id: str
     """Empty for late ones and programs' ones: their session is looked up when they are published."""
     user: str
+    past: Journey | None = None
+    """The journey that it belongs to, if the client has been forgotten since; a backlog may hold both."""
 
 
 class Journey(msgspec.Struct, gc=False, array_like=True):
@@ -166,6 +168,8 @@ class Journey(msgspec.Struct, gc=False, array_like=True):
     """Whose the client's sessions are, oldest first."""
     guests: tuple[Guest, ...] = ()
     """Users who only converted here: their conversions see what they did elsewhere."""
+    life: int = 0
+    """How often the client was silent so long that it came back as a new one."""
 
     def branch(self) -> Journey:
         """A copy that can be folded on without changing this one."""
@@ -416,6 +420,12 @@ def _forget(journey: Journey) -> None:
     """So long without an event that the client is a new one (semantics 25)."""
     if journey.open is not None and not journey.open.final:
         journey.ended += (journey.open,)
+    if journey.converted:
+        past = copy(journey)
+        past.ended, past.converted, past.refunds = (), (), ()
+        journey.converted = tuple(
+            Converted(found.hit, found.session_id, found.user, found.past or past) for found in journey.converted
+        )
     journey.sessions = 0
     journey.user = ""
     journey.open = None
@@ -426,6 +436,7 @@ def _forget(journey: Journey) -> None:
     journey.codes = ()
     journey.owners = ()
     journey.guests = ()
+    journey.life += 1
 
 
 def _same(left: Source, right: Source | None) -> bool:

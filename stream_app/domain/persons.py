@@ -65,6 +65,7 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """A person's clients."""
 
     links: dict[str, Link] = {}
+    """By client; of one that came back after it was forgotten there may be more."""
 
 
 def owner_of(owners: Sequence[Owner], touchpoint: Touchpoint, at: int) -> str:
@@ -103,14 +104,14 @@ def links(client_id: str, journey: Journey) -> dict[str, Link]:
     return {user: Link(client_id, tuple(touches), since[user], dropped) for user, touches in found.items()}
 
 
-def hear(person: Person, client_id: str, link: Link | None) -> None:
+def hear(person: Person, link_id: str, link: Link | None) -> None:
     """Takes what a client says, or takes it back. Of very many clients those last seen are kept."""
     if link is None:
-        person.links.pop(client_id, None)
+        person.links.pop(link_id, None)
         return
-    person.links[client_id] = link
+    person.links[link_id] = link
     if len(person.links) > MAX_CLIENTS:
-        del person.links[min(person.links.values(), key=_newness).client_id]
+        del person.links[min(person.links.items(), key=_newness_of_item)[0]]
 
 
 def others(person: Person) -> dict[str, Others]:
@@ -177,6 +178,10 @@ def _place(linked: Linked) -> tuple[int, str]:
 
 def _name(link: Link) -> str:
     return link.client_id
+
+
+def _newness_of_item(item: tuple[str, Link]) -> tuple[int, str]:
+    return _newness(item[1])
 
 
 def _newness(link: Link) -> tuple[int, str]:

@@ -23,7 +23,7 @@ ORDER_RULING = "order-ruling"
 class Linking(msgspec.Struct, frozen=True, gc=False):
     """To a person: what a client says of its touchpoints."""
 
-    client_id: str
+    id: str
     link: Link | None
 
 

@@ -53,7 +53,7 @@ class PersonsProcessor:
         """Takes what clients say, and tells the others."""
         known = state if state is not None else Known(persons.Person({}))
         for event in events:
-            persons.hear(known.person, event.client_id, event.link)
+            persons.hear(known.person, event.id, event.link)
         facts = [
             Fact(PERSON_TOUCHPOINTS, client_id.encode(), encode_body(others))
             for client_id, others in persons.others(known.person).items()

@@ -126,17 +126,46 @@ class JourneysProcessor:
         letters: list[Letters],
         context: Context[Hit],
     ) -> Client | None:
-        horizon = context.now - self._grace_ms
         client_id = key.decode()
         client = state if state is not None else clients.new_client()
         heard = self._hear(client, letters) if letters else None
         if heard is None:
             self._release(key, client, context)
-        if not events:
-            known = state is not None or bool(client.stored.asked)
-            return self._rest(key, client_id, client, context, known=known, heard=heard)
+        changed = False
+        for part in self._lives(client, events):
+            changed |= self._fold_part(key, client_id, client, part, heard, context)
+            heard = None
+        if not changed and state is None and not client.stored.asked:
+            return None
+        return self._due_or_gone(key, client_id, client, context)
+
+    def _lives(self, client: Client, events: list[Hit]) -> list[list[Hit]]:
+        """Events before and after a silence in which the client would be forgotten, if a backlog holds both: what was
+        before is settled first."""
+        life_ms, last_at = self._fold.life_ms, client.head.last_at
+        if not events or events[-1].at - (last_at or events[0].at) < life_ms:
+            return [events]
+        parts: list[list[Hit]] = [[]]
+        for hit in events:
+            if last_at and hit.at - last_at >= life_ms:
+                parts.append([])
+            parts[-1].append(hit)
+            last_at = max(last_at, hit.at)
+        return parts
+
+    def _fold_part(
+        self,
+        key: bytes,
+        client_id: str,
+        client: Client,
+        events: list[Hit],
+        heard: Heard | None,
+        context: Context[Hit],
+    ) -> bool:
+        """Takes events and what was heard, publishes, and settles. False if there was nothing to take."""
+        horizon = context.now - self._grace_ms
         recents = client.recents
-        if recents and recents[-1].at < horizon <= events[0].at and heard is None:
+        if events and recents and recents[-1].at < horizon <= events[0].at and heard is None:
             # All that was within grace has settled and nothing new interferes: the head becomes the snapshot, and no
             # event of a returning client is folded twice.
             self._settle(key, client_id, client, horizon, context)
@@ -144,8 +173,6 @@ class JourneysProcessor:
         changes = EVERYTHING if heard is not None else 0
         for hit in events:
             changes |= self._take(key, client_id, client, hit, changes, late, context)
-        if not changes:
-            return self._rest(key, client_id, client, context, known=state is not None, heard=None)
         if changes & REFOLD:
             self._timeline.refold(client, client_id)
         if len(client.recents) > clients.MAX_RECENT:
@@ -159,49 +186,26 @@ class JourneysProcessor:
                 client,
                 context,
                 everything=changes >= EVERYTHING,
-                since=events[0].at,
+                since=events[0].at if events else client.head.last_at + 1,
                 late=late,
                 heard=heard,
             )
+        if not changes:
+            self._finish_sessions(client, horizon, ordered=False)
+            return False
+        if events:
             client.stored.revision = context.revision
-        self._settle(key, client_id, client, horizon, context)
+            self._settle(key, client_id, client, horizon, context)
         self._finish_sessions(client, context.now - self._grace_ms, ordered=False)
-        return self._due_or_gone(key, client_id, client, context)
+        return True
 
     def wake(self, key: bytes, state: Client, context: Context[Hit]) -> Client | None:
         """Publishes sessions as closed, or forgets the client."""
-        self._release(key, state, context)
-        return self._rest(key, key.decode(), state, context, known=True, heard=None)
+        return self._fold_all(key, state, [], [], context)
 
     def due(self, state: Client) -> int:
         """When the earliest open session closes, or the client is forgotten."""
         return state.due
-
-    def _rest(
-        self,
-        key: bytes,
-        client_id: str,
-        client: Client,
-        context: Context[Hit],
-        *,
-        known: bool,
-        heard: Heard | None,
-    ) -> Client | None:
-        """No event to fold: publish what time alone has changed, or others."""
-        if not known:
-            return None
-        if context.now >= client.due or heard is not None:
-            self._publisher.publish(
-                key,
-                client_id,
-                client,
-                context,
-                everything=heard is not None,
-                since=client.head.last_at + 1,
-                heard=heard,
-            )
-            self._finish_sessions(client, context.now - self._grace_ms, ordered=False)
-        return self._due_or_gone(key, client_id, client, context)
 
     def _take(
         self,
@@ -396,7 +400,6 @@ class JourneysProcessor:
         if context.now >= due:
             stored = client.stored
             if not (stored.linked or stored.orders) or context.revision >= stored.revision + clients.HOLD_COMMITS:
-                self._publisher.take_back_links(client_id, client, context)
                 codec.forget(key, client, context.rows)
                 return None
             due = context.now + clients.HOLD_MS

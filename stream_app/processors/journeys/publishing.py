@@ -16,7 +16,7 @@ from stream_app.domain import client as clients
 from stream_app.domain import persons
 from stream_app.domain.client import Client, Frozen, Order, Published
 from stream_app.domain.hits import Hit
-from stream_app.domain.ids import content_digest, conversion_id, order_address, refund_id
+from stream_app.domain.ids import content_digest, conversion_id, link_id, order_address, refund_id
 from stream_app.domain.journey import Converted, Fold, Ordered, Session
 from stream_app.domain.orders import Asked, Claim, Ruling
 from stream_app.domain.records import CONVERSIONS, SESSIONS, AttributedConversion, AttributedSession
@@ -112,7 +112,7 @@ class Publisher:
         hit = converted.hit
         sale = hit.sale
         assert sale is not None
-        head = client.head
+        head = converted.past or client.head
         session_id = converted.session_id
         if sale.late or sale.bot:
             session_id = self._fold.session_at(head, hit.at)
@@ -158,10 +158,6 @@ class Publisher:
                     continue
             kept.append(order)
         client.stored.orders = tuple(kept)
-
-    def take_back_links(self, client_id: str, client: Client, context: Context[Hit]) -> None:
-        """The client is forgotten: its users are told."""
-        tell(client.stored.linked, (), client_id, context)
 
     def bot(self, hit: Hit, context: Context[Hit]) -> None:
         """A program's click, or one with a spam referrer: counted, and nothing else."""
@@ -313,8 +309,11 @@ class Publisher:
         return hit.at - self.views.lookback_ms(hit.sale.goal)
 
     def _link(self, client_id: str, client: Client, context: Context[Hit]) -> None:
-        """Tells the client's users of its touchpoints, if these have changed."""
+        """Tells the client's users of its touchpoints, if these have changed. What it told before it was forgotten and
+        came back stands: it was so then, and persons forget by themselves."""
         head, stored = client.head, client.stored
+        if stored.life != head.life:
+            stored.life, stored.linked = head.life, ()
         linked_from = client.linked_from
         links_from = (head.touchpoints, head.owners, head.guests)
         if linked_from is not None and all(map(is_, linked_from, links_from)):
@@ -325,7 +324,7 @@ class Publisher:
         facts = [
             Fact(PERSON_LINK, user.encode(), encode_body(link)) for user, link in persons.links(client_id, head).items()
         ]
-        stored.linked = tell(stored.linked, facts, client_id, context)
+        stored.linked = tell(stored.linked, facts, link_id(client_id, head.life), context)
 
     def _retract_others(
         self, key: bytes, client_id: str, client: Client, sessions: Sequence[Session], context: Context[Hit]
