@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import pickle
@@ -253,6 +252,7 @@ class _Timed:
 
 async def _play(path: Path) -> dict[str, Any]:
     from stream_app.engine import work
+    from stream_app.hosts.kafka import worker
 
     # Stages in CPU time, too: what others do on the machine meanwhile is not this program's cost.
     work.time = SimpleNamespace(perf_counter=time.thread_time)  # type: ignore[attr-defined, assignment]
@@ -261,9 +261,7 @@ async def _play(path: Path) -> dict[str, Any]:
     warm = round(len(commits) * WARM_UP)
     with tempfile.TemporaryDirectory(prefix="stream-app-stages-") as directory:
         played = _Round(directory)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(100_000, 50, 1_000_000)
+        worker._calm_collector()  # noqa: SLF001  # as every worker does
         for pieces in commits[:warm]:
             await played.commit(pieces)
         played.clear()

@@ -286,7 +286,7 @@ def _calm_collector() -> None:
     now and then, for the cycles that exceptions leave (docs/decisions)."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 1_000_000)
+    gc.set_threshold(1_000_000, 10, 1_000_000)
 
 
 def _app(options: KafkaOptions) -> Any:
