@@ -108,14 +108,14 @@ class _Producer:
         self.bytes = 0
         self._offsets: dict[str, int] = {}
 
+    def create_batch(self) -> Any:
+        return _builder(1 << 20)
+
     async def begin_transaction(self) -> None: ...
 
     async def commit_transaction(self) -> None: ...
 
     async def send_offsets_to_transaction(self, offsets: object, group: str) -> None: ...
-
-    def create_batch(self) -> Any:
-        return _builder(1 << 20)
 
     async def send_batch(self, batch: Any, topic: str, *, partition: int) -> asyncio.Future[Any]:  # noqa: ARG002
         batch._set_producer_state(1, 1, 0)  # noqa: SLF001

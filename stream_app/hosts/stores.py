@@ -46,6 +46,9 @@ class RocksStores:
         options.set_write_buffer_size(max(4 << 20, self._write_buffer // 4))
         options.set_max_write_buffer_number(2)
         options.set_max_background_jobs(2)
+        options.set_allow_concurrent_memtable_write(False)  # one writer: no locks and no atomics for others
+        options.set_memtable_prefix_bloom_ratio(0.05)
+        options.set_memtable_whole_key_filtering(True)  # half of all look-ups are for keys that were never there
         options.set_compression_type(rocksdict.DBCompressionType.lz4())
         options.set_max_open_files(256)
         options.set_keep_log_file_num(2)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer import fetcher
+from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -109,3 +110,42 @@ def test_the_client_still_has_what_is_replaced() -> None:
     assert PLAIN[0].__module__ == PLAIN[1].__module__ == fetcher.__name__
     assert {"_unpack_records", "_consume_aborted_up_to", "_contains_abort_marker"} <= set(dir(PLAIN[0]))
     assert {"getall", "check_assignment", "_update_position"} <= set(dir(PLAIN[1]))
+
+
+def test_a_batch_filled_at_once_is_the_batch_that_the_client_builds(seed: int) -> None:
+    """Byte for byte, and as many records of a batch that gets full; the next one begins with the one left over."""
+    rng = random.Random(seed)
+    records = [
+        (
+            rng.choice([None, b"", rng.randbytes(rng.randint(1, 40))]),
+            rng.choice([None, b"", rng.randbytes(rng.randint(1, 3_000))]),
+            rng.choice([(), (("kind", b"x"),), (("a", b""), ("b", rng.randbytes(9)))]),
+        )
+        for _ in range(300)
+    ]
+    taken = batches = 0
+    while taken < len(records):
+        theirs = BatchBuilder(1 << 15, 0, is_transactional=True)
+        count = 0
+        for key, value, headers in records[taken:]:
+            if theirs.append(timestamp=1_700_000_000_000, key=key, value=value, headers=list(headers)) is None:
+                break
+            count += 1
+        ours = lean.LeanBatch(1 << 15, 0, is_transactional=True)
+        assert ours.fill(records, taken, 1_700_000_000_000) == count == ours.record_count()
+        assert ours.closed()
+        for batch in (ours, theirs):
+            batch._set_producer_state(7, 1, 5)
+        assert bytes(ours._build()) == bytes(theirs._build())
+        taken += count
+        batches += 1
+    assert batches > 3
+
+
+def test_a_record_larger_than_a_batch_has_one_of_its_own() -> None:
+    """Whether it is too large is for the broker to say."""
+    records = [(b"k", b"v" * 5_000, ()), (b"k", b"v", ())]
+    batch = lean.LeanBatch(1_000, 0, is_transactional=True)
+    assert batch.fill(records, 0, 1) == 1
+    rest = lean.LeanBatch(1_000, 0, is_transactional=True)
+    assert rest.fill(records, 1, 1) == 1

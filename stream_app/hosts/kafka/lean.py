@@ -1,21 +1,26 @@
-"""Hands over fetched records as the client's own parser makes them, without building an object of eleven fields each.
+"""Hands over fetched records as the client's own parser makes them, without building an object of eleven fields each;
+and fills batches to be sent without two calls and a look at the clock for each record.
 
 aiokafka wraps every parsed record in a ConsumerRecord, one Python call and one dataclass a record: about a tenth of a
 worker's time (docs/decisions). The parser's records have all that the engine reads (offset, timestamp, key, value,
 headers). Only consumers that ask for it, by `key_deserializer=as_parsed`, are given them: others in the process go on
-as before. The two classes replaced here are private to aiokafka; its version is pinned, and `tests/hosts` hold the
+as before. The classes replaced or filled here are private to aiokafka; its version is pinned, and `tests/hosts` hold the
 replacement against the original, record by record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aiokafka import errors
 from aiokafka.consumer import fetcher
+from aiokafka.producer.message_accumulator import BatchBuilder
+
+from stream_app.engine.ports import Outgoing
 
 _READ_COMMITTED = fetcher.READ_COMMITTED
+_NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 def as_parsed(key: bytes | None) -> bytes | None:
@@ -80,6 +85,24 @@ class LeanFetchResult(fetcher.FetchResult):  # type: ignore[misc]  # aiokafka sh
         self._update_position()
         self._partition_records = None
         return taken
+
+
+class LeanBatch(BatchBuilder):  # type: ignore[misc]  # aiokafka ships no types
+    """A batch of records to be sent, filled at once."""
+
+    def fill(self, records: Sequence[Outgoing], start: int, timestamp_ms: int) -> int:
+        """Takes records from `start` on, as many as find room, and closes the batch; how many. The first always finds
+        room: whether it is too large is for the broker to say."""
+        append = self._builder.append
+        count = 0
+        for index in range(start, len(records)):
+            key, value, headers = records[index]
+            if append(count, timestamp_ms, key, value, list(headers) if headers else _NO_HEADERS) is None:
+                break
+            count += 1
+        self._relative_offset = count
+        self.close()
+        return count
 
 
 _Plain: Any = fetcher.PartitionRecords

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,12 +17,11 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from stream_app.engine.ports import ChangelogReader, Committed, Fenced, Outgoing, Record, Writer
 from stream_app.engine.recovery import CannotOpen
 from stream_app.engine.topology import Topology
-from stream_app.hosts.kafka.lean import as_parsed
+from stream_app.hosts.kafka.lean import LeanBatch, as_parsed
 
 log = logging.getLogger(__name__)
 
 _BATCH_BYTES = 1 << 20
-_NO_HEADERS: list[tuple[str, bytes]] = []
 _RETRY_MS = 20
 """A consumer that learns of a topic asks again after this long, once a topic: at 100 ms it would be most of opening."""
 _RENEW_AFTER = 1 << 30
@@ -53,27 +53,16 @@ class KafkaWriter:
             await self._producer.begin_transaction()
 
     async def send(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
-        producer = self._producer
         self._total += len(records)
+        now_ms = time.time_ns() // 1_000_000
+        taken = 0
         with _fencing():
-            batch = producer.create_batch()
-            append = batch.append
-            for key, value, given in records:
-                headers = list(given) if given else _NO_HEADERS
-                if append(timestamp=None, key=key, value=value, headers=headers) is None:
-                    await self._hand_over(batch, topic, partition)
-                    batch = producer.create_batch()
-                    append = batch.append
-                    if append(timestamp=None, key=key, value=value, headers=headers) is None:
-                        raise ValueError(f"a record of {len(value or b'')} bytes for {topic} doesn't fit a batch")
-            await self._hand_over(batch, topic, partition)
-
-    async def _hand_over(self, batch: Any, topic: str, partition: int) -> None:
-        count = batch.record_count()
-        if count:
-            batch.close()
-            delivery = await self._producer.send_batch(batch, topic, partition=partition)
-            self._sent.append((topic, partition, count, delivery))
+            while taken < len(records):
+                batch = LeanBatch(_BATCH_BYTES, 0, is_transactional=True)
+                count = batch.fill(records, taken, now_ms)
+                delivery = await self._producer.send_batch(batch, topic, partition=partition)
+                self._sent.append((topic, partition, count, delivery))
+                taken += count
 
     async def flush(self) -> Mapping[tuple[str, int], int]:
         sent, self._sent = self._sent, []
