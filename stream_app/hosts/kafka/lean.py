@@ -4,8 +4,8 @@ and fills batches to be sent without two calls and a look at the clock for each 
 aiokafka wraps every parsed record in a ConsumerRecord, one Python call and one dataclass a record: about a tenth of a
 worker's time (docs/decisions). The parser's records have all that the engine reads (offset, timestamp, key, value,
 headers). Only consumers that ask for it, by `key_deserializer=as_parsed`, are given them: others in the process go on
-as before. The classes replaced or filled here are private to aiokafka; its version is pinned, and `tests/hosts` hold the
-replacement against the original, record by record.
+as before. The classes replaced or filled here are private to aiokafka; its version is pinned, and `tests/hosts` hold
+the replacement against the original, record by record.
 """
 
 from __future__ import annotations
