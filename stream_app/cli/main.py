@@ -19,6 +19,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "classify": ("stream_app.cli.classify:classify", "Source and channel of clicks, one a line."),
     "credit": ("stream_app.cli.credit:credit", "Credit of conversions by every model, one a line."),
     "reference": ("stream_app.cli.reference:reference", "Check, compare and refresh the reference tables."),
+    "counters": ("stream_app.cli.counters:counters", "Tables of live counters: by channel, campaign, goal, …"),
+    "report": ("stream_app.cli.report:report", "A period beside the one before, and the deals with their chains."),
     "dlq": ("stream_app.cli.dlq:dlq", "List, show or replay dead letters."),
     "state": ("stream_app.cli.state:state", "What the workers know of one client."),
     "simulate": ("stream_app.cli.simulate:simulate", "Believable traffic at a given rate, with faults on request."),

@@ -23,6 +23,11 @@ def to_ms(moment: datetime) -> int:
     return elapsed.days * DAY_MS + elapsed.seconds * 1_000 + elapsed.microseconds // 1_000
 
 
+def parse_rfc3339(text: str) -> int:
+    """Epoch milliseconds of an RFC 3339 text with an offset. Raises ValueError."""
+    return to_ms(datetime.fromisoformat(text))
+
+
 def rfc3339(ms: int) -> str:
     """RFC 3339 in UTC with milliseconds and `Z`, for 1970 to 9999.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import random
@@ -23,6 +24,7 @@ from stream_app.domain.counters.windows import Windows
 from stream_app.engine.task import Phase
 from stream_app.metrics import WorkerStats
 from stream_app.web import Readiness, WebServer, create_web
+from tests.cli.helpers import json_lines, run
 from tests.counters.histories import history
 from tests.counters.world import World, at, settings
 
@@ -222,6 +224,24 @@ async def test_a_worker_that_does_not_answer_leaves_a_gap_that_is_told(world: Wo
     assert status == 200
     everything = {(row["keys"]["channel"], row["currency"]) for part in (first, second) for row in part["rows"]}
     assert everything == {(r["keys"]["channel"], r["currency"]) for r in published(world, "channel")}
+
+
+async def test_the_command_asks_a_worker(world: World, tmp_path: Path) -> None:
+    """The same rows, with the token of the settings; what is missing is a failure, after what is known."""
+    config = tmp_path / "stream-app.toml"
+    config.write_text('[site]\ntimezone = "Europe/Riga"\n[web]\ntoken = "secret-token"\n')
+    arguments = ("counters", "--config", str(config), "--format", "json", "--currency", "EUR")
+    async with workers(world, token="secret-token") as urls:
+        _, answer = await get(urls[0], ("currency", "EUR"), Authorization="Bearer secret-token")
+        result = await asyncio.to_thread(run, *arguments, "--url", urls[1])
+    assert (result.exit_code, json_lines(result.stdout)) == (0, answer["rows"])
+    async with workers(world, silent=True) as urls:
+        result = await asyncio.to_thread(run, *arguments, "--url", urls[0])
+        odd = await asyncio.to_thread(run, *arguments, "--url", urls[0], "colour=red")
+    assert result.exit_code == 1
+    assert "tasks 1 have not answered" in result.stderr
+    assert result.stdout
+    assert odd.exit_code == 2
 
 
 async def test_a_token_is_needed_where_one_is_asked_for(world: World) -> None:

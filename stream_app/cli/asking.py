@@ -1,0 +1,54 @@
+"""Asks a worker over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from stream_app.cli.common import fail
+
+if TYPE_CHECKING:
+    from stream_app.settings import Settings
+
+_TIMEOUT_S = 15.0
+
+
+def base_url(config: Settings) -> str:
+    """Where a worker of these settings listens."""
+    web = config.web
+    if web.advertised_url:
+        return web.advertised_url
+    if not web.port:
+        fail("web.port is 0, so the address is not known: give the one the worker printed with --url")
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(web.host, web.host)  # noqa: S104  # not listened on
+    return f"http://{host}:{web.port}"
+
+
+def ask(base: str, path: str, token: str) -> tuple[int, bytes]:
+    """(status, body). Straight to the worker, whatever proxies the environment names."""
+    parts = urlsplit(base)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise click.BadParameter(f"{base!r} is no address as http://host:port", param_hint="--url")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+    try:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        connection.request("GET", parts.path.rstrip("/") + path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException) as exc:
+        fail(f"no worker answers at {base}: {exc}")
+    finally:
+        connection.close()
+
+
+def reason(status: int, body: bytes) -> str:
+    """Why a worker has refused."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"the worker answered with status {status}"
