@@ -51,8 +51,6 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the deal was worth while the lead was won: at its end, or now."""
     profit: Decimal | None = None
     currency: str = ""
-    final: bool = False
-    """Settled and over: what it counted is never touched again."""
 
 
 class Mention(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -61,7 +59,6 @@ class Mention(msgspec.Struct, frozen=True, gc=False, array_like=True):
     at: int
     event_id: str
     owner: str
-    final: bool = False
 
 
 class Life(msgspec.Struct, gc=False, array_like=True):
@@ -201,11 +198,7 @@ def settle(lead: Lead) -> bool:
     assert life is not None
     for update in front:
         _apply(life, update)
-    *over, last = life.entries
-    entries = [*(msgspec.structs.replace(entry, final=True) for entry in over), last]
-    life.entries = shown(entries)
-    life.mql = life.mql and msgspec.structs.replace(life.mql, final=True)
-    life.sql = life.sql and msgspec.structs.replace(life.sql, final=True)
+    life.entries = shown(life.entries)
     lead.settled = life
     lead.horizon = lead_events.order(front[-1])
     del updates[: len(front)]
@@ -370,12 +363,11 @@ def counted(lead: Lead, life: Life | None) -> Counted | None:
     counts = (("leads", 1), ("won_cohort", 1)) if life.status == "won" else (("leads", 1),)
     found = [Contribution(created, counts, owner=life.owner)]
     for name, mention in (("mql", life.mql), ("sql", life.sql)):
-        if mention is not None and not mention.final:
+        if mention is not None:
             found.append(Contribution(mention.at // MINUTE_MS, ((name, 1),), owner=mention.owner))
     first_contact = next((entry for entry in life.entries if entry.status == "contacted"), None)
     for entry in life.entries:
-        if not entry.final:
-            found.extend(_of_entry(entry, life, contacts=entry is first_contact and entry.at == life.contacted_at))
+        found.extend(_of_entry(entry, life, contacts=entry is first_contact and entry.at == life.contacted_at))
     return Counted(
         attribution(lead, life),
         fact.goal if fact is not None else "",

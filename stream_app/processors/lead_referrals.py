@@ -32,8 +32,7 @@ class LeadReferrals:
         return encode_body(self._teller.purchase(client_id, frozen, record)) if self._statuses else b""
 
     def facts(self, lead_id: str, lead: Lead, life: Life) -> Iterable[tuple[str, Fact]]:
-        """(id of the record it follows from, fact) for each status that some programme pays for, those apart that are
-        settled: they stay as told."""
+        """(id of the record it follows from, fact) for each status that some programme pays for."""
         if not self._statuses:
             return
         fact = leads.first_fact(lead)
@@ -46,7 +45,7 @@ class LeadReferrals:
             return
         key = person_of(made.user, made.client).encode()
         for status, moment in (("mql", life.mql), ("sql", life.sql), *_deals(life)):
-            if moment is None or moment.final or status not in self._statuses:
+            if moment is None or status not in self._statuses:
                 continue
             deal = moment if isinstance(moment, Entry) else None
             purchase = msgspec.structs.replace(
