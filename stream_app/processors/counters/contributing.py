@@ -28,18 +28,21 @@ class JourneyCounter:
         self._facts = facts
         self._windows = windows
         self._grace_ms = grace_ms
+        self._latest = b"", lines.NOTHING
+        """What was encoded last: `move` is asked about it at once."""
 
     def session(self, client_id: str, client: Client, session: Session, record: AttributedSession) -> bytes:  # noqa: ARG002
         """What a session counts as published."""
-        return lines.encode(self._facts.session(session, record))
+        return self._encode(self._facts.session(session, record))
 
     def conversion(self, client_id: str, client: Client, frozen: Frozen, record: AttributedConversion) -> bytes:  # noqa: ARG002
         """What a conversion counts as published, its refunds included."""
-        return lines.encode(self._facts.conversion(frozen, record))
+        return self._encode(self._facts.conversion(frozen, record))
 
     def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit]) -> bytes:
         """Counts `after` in place of `before`; gives what is to be remembered of the client."""
-        old, new = lines.decode(before), lines.decode(after)
+        old = lines.decode(before)
+        new = self._latest[1] if self._latest[0] == after else lines.decode(after)
         gathered = context.gather(DELTA)
         lines.gather(gathered, old.lines, new.lines)
         was, now = self._reach(old), self._reach(new)
@@ -61,6 +64,11 @@ class JourneyCounter:
     def bot(self, hit: Hit, context: Context[Hit]) -> None:
         """A click by a program or with a spam referrer."""
         lines.gather_line(context.gather(DELTA), self._facts.bot(hit.at), 1)
+
+    def _encode(self, contribution: Contribution) -> bytes:
+        encoded = lines.encode(contribution)
+        self._latest = encoded, contribution
+        return encoded
 
     def _reach(self, contribution: Contribution) -> Any:
         """(attribution, minute, day, stages) under which a record makes its client count; None: nothing does."""
