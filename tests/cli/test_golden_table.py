@@ -72,6 +72,20 @@ multipliers = { agency = "1.2" }
     assert found["EUR"]["counts"]["sessions"] == 1
 
 
+def test_of_two_lines_about_one_row_the_later_one_counts_whatever_day_it_names(tmp_path: Path) -> None:
+    """A row booked on the wrong day, and moved."""
+    cost = {"cost_id": "k", "source": "google", "medium": "cpc", "campaign": "Lenses", "currency": "EUR"}
+    write(
+        tmp_path,
+        costs=[
+            {**cost, "event_id": "k1", "day": "2026-05-28", "cost": 10},
+            {**cost, "event_id": "k2", "day": "2026-05-27", "cost": 7},
+        ],
+    )
+    (total,) = totals(replay(tmp_path)["lead-counters"])
+    assert total["sums"]["cost"] == "7.00"
+
+
 def totals(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """By campaign, of all time; what is left of each id."""
     return [r for r in records if not r["retracted"] and (r["window"], r["dimension"]) == ("total", "campaign")]
