@@ -12,11 +12,13 @@ import msgspec
 
 from stream_app.domain.lead_events import LeadFact, Question
 from stream_app.domain.leads import Counted
+from stream_app.domain.referral.facts import CONVERSION, Purchase
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.sources.rules import SourceRules
 from stream_app.engine.processor import Rejected
 from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.lead_facts import ANSWER, LEAD_FACT, LEAD_QUESTION
+from stream_app.processors.lead_referrals import LeadReferrals
 from stream_app.processors.leads import LeadsProcessor
 from tests.processors.harness import TABLES, DictRows
 
@@ -32,8 +34,12 @@ Sent = tuple[str, str, bytes, int]
 class LeadRun:
     """One processor over updates and letters, in commits of any size."""
 
-    def __init__(self, *, drop_cache: bool = False) -> None:
-        self.processor = LeadsProcessor(RESOLVER, currency="EUR", grace_ms=GRACE, rules_version="test", counter=self)
+    def __init__(self, *, drop_cache: bool = False, referrals: LeadReferrals | None = None) -> None:
+        self.processor = LeadsProcessor(
+            RESOLVER, currency="EUR", grace_ms=GRACE, rules_version="test", counter=self, referrals=referrals
+        )
+        self.purchases: dict[tuple[str, str], Purchase] = {}
+        """What people were told, by record and person."""
         self.drop_cache = drop_cache
         self.records: dict[str, dict[str, Any]] = {}
         self.written = 0
@@ -64,6 +70,13 @@ class LeadRun:
         self.written += 1
 
     def forward(self, kind: str, key: bytes, value: bytes) -> None:
+        if kind == CONVERSION:
+            told = msgspec.msgpack.decode(value, type=Letter[Purchase])
+            before = self.purchases.pop((told.id, key.decode()), None)
+            assert told.body is not None or before is not None
+            if told.body is not None:
+                self.purchases[told.id, key.decode()] = told.body
+            return
         assert kind == LEAD_QUESTION
         letter = msgspec.msgpack.decode(value, type=Letter[Question])
         assert letter.body is None or letter.body.client_id == key.decode()

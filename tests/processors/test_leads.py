@@ -11,13 +11,19 @@ import pytest
 from stream_app.domain import leads
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.lead_events import LeadFact
+from stream_app.domain.referral.facts import CLIENT
+from stream_app.domain.referral.programs import Program, Programs
 from stream_app.domain.sources.model import Source
 from stream_app.engine.processor import Rejected
-from tests.processors.lead_harness import GRACE, LeadRun, fact, update
+from stream_app.processors.lead_referrals import LeadReferrals
+from stream_app.processors.referral_facts import ReferralTeller
+from tests.processors.lead_harness import GRACE, LeadRun, answer, fact, update
 
 T0 = 1_700_000_000_000
 MINUTE = 60_000
 ADS = Source("google", "cpc", "Lenses", channel="Paid Search", arrival="tagged")
+_PROGRAMS = Programs([Program("friends", (), statuses=("won", "mql"))])
+REFERRALS = LeadReferrals(_PROGRAMS, ReferralTeller(_PROGRAMS, frozenset()))
 UPDATE = {"event_id": "u1", "lead_id": "a", "occurred_at": T0, "status": "new"}
 
 
@@ -244,6 +250,35 @@ def test_hostile_updates_stay_small() -> None:
     assert run.truth["a"]["truncated"]
     run.commit([crm(1, "old", "new")])
     assert run.rejected == [("too_late", "lead_cap")]
+
+
+def test_an_answer_counts_for_the_question_it_answers_only() -> None:
+    """An earlier record of the CRM asks for an earlier moment; nobody knows anything of that."""
+    run = story(crm(10 * MINUTE, "u1", "new", client_id="c1"))
+    run.commit([answer("a", LeadFact(T0 + 10 * MINUTE, "", "c1", "", ADS))])
+    assert run.truth["a"]["attributed"]["campaign"] == "Lenses"
+    run.commit([crm(0, "u0", "new", client_id="c1")])
+    assert run.open_questions()["a"].at == T0
+    assert not run.truth["a"]["source_determined"]
+
+
+def test_statuses_that_earn_are_told_once_and_stay_told_when_the_lead_is_crowded() -> None:
+    """A deal with its revenue, withdrawn when it is left; a lead that moves to another person is told there."""
+    run = LeadRun(drop_cache=True, referrals=REFERRALS)
+    run.commit([fact("a", "f1", told())])
+    run.commit([crm(MINUTE, "u1", "won", revenue="100", qualification="mql")])
+    run.commit([crm(2 * MINUTE, "u2", "refused")])
+    (won,) = [purchase for purchase in run.purchases.values() if purchase.status == "won"]
+    assert (won.at, won.event_id, won.value, won.withdrawn) == (T0 + MINUTE, "u1", 100, "u2")
+    assert {(person, purchase.status) for (_, person), purchase in run.purchases.items()} == {
+        (CLIENT + "c1", "won"), (CLIENT + "c1", "mql"),
+    }  # fmt: skip
+    run.commit([fact("a", "f1", None), fact("a", "f0", LeadFact(T0, "v0", "c2", "lead_form", ADS))])
+    assert {person for _, person in run.purchases} == {CLIENT + "c2"}
+    for index in range(3 * leads.MAX_UPDATES):
+        run.commit([crm(3 * MINUTE + index, f"x{index}", ("won", "refused")[index % 2])])
+    assert sum(purchase.status == "won" for purchase in run.purchases.values()) == 1 + 300
+    assert len(run.processor.load(b"a", 1, run.saved[b"a"], run.rows).told) < 200
 
 
 def test_a_state_of_another_version_is_refused_by_name() -> None:
