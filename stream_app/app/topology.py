@@ -65,6 +65,7 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
         changelog=catalogue.name(CHANGELOG),
         dead_letters=catalogue.name(DEAD_LETTERS),
         partitions=count,
+        state_version=settings.engine.state_version,
         combiners={DELTA: Combiner(settings.counters.dimensions), OVERFLOW: combine_overflow},
     )
 

@@ -37,7 +37,6 @@ MAX_ASKED = 50
 OPEN = 0
 CLOSED = 1
 UNSETTLED = 2
-REFUNDING = 3
 
 HOLD_MS = DAY_MS
 """What other clients can change is kept so much longer than grace, for what is on its way from them."""
@@ -63,7 +62,7 @@ class Published(msgspec.Struct, gc=False, array_like=True):
     digest: int
     """0: nothing visible."""
     status: int
-    """OPEN or CLOSED session, UNSETTLED conversion, or REFUNDING: a refund, of which others only are told."""
+    """OPEN or CLOSED session, or UNSETTLED conversion."""
     told: tuple[Told, ...] = ()
     """Facts that follow from it, as last told."""
     counted: bytes = b""
@@ -92,7 +91,7 @@ class Order(msgspec.Struct, gc=False, array_like=True):
     and for a while by what its user's other clients turn out to have seen."""
 
     key: int
-    """0: it has no order."""
+    """Of (goal, order_id); 0: it has no order."""
     row: int
     digest: int
     """Of what was last published; 0: nothing visible, as another client holds the order."""
@@ -148,6 +147,10 @@ class Stored(msgspec.Struct, gc=False, array_like=True):
     """Leads' questions that may still get another answer."""
     linked: tuple[Told, ...] = ()
     """What the client's users were told of its touchpoints."""
+    refunding: dict[str, tuple[Told, ...]] = {}
+    """What orders were told of refunds that have not settled."""
+    held: tuple[Order, ...] = ()
+    """Settled conversions without an order that may still see more of their user's other clients."""
     rulings: dict[int, Ruling] = {}
     """By order: what other clients have to do with it. Most orders have none."""
     has_others: bool = False
@@ -186,6 +189,8 @@ class Client(msgspec.Struct, gc=False):
     others: dict[str, Others] = {}
     """By user: what is known of their other clients."""
     others_changed: bool = False
+    anew: bool = False
+    """Everything that has not settled is published again: others were not told of it."""
     linked_from: tuple[object, object, object] | None = None
     """The touchpoints, owners and guests of which users were last told."""
 

@@ -118,7 +118,9 @@ class Processor(Protocol[S, E]):
     kinds: Sequence[str]
     """Kinds of repartition records it reads besides misplaced records of its inputs."""
     state_version: int
-    """Version of the states that `save` writes; `load` reads this one and the one before."""
+    """The newest version of its states. `load` reads this one and the one before; what `save` writes can be read as
+    either, as long as the topology's `state_version` does not allow the newest: an older program ignores what it does
+    not know, and one that must not is kept away by the version."""
 
     def decoder(self, source: str) -> Decoder[E]:
         """The decoder of one input or repartition kind, asked once. A decoder must check that a non-null record key

@@ -162,6 +162,7 @@ class KeyedStates:
         "_overlay",
         "_store",
         "_timers",
+        "_written",
         "changed",
         "hits",
         "misses",
@@ -170,7 +171,15 @@ class KeyedStates:
         "young",
     )
 
-    def __init__(self, processor: AnyProcessor, store: Store, overlay: Overlay, timers: Timers, capacity: int) -> None:
+    def __init__(
+        self,
+        processor: AnyProcessor,
+        store: Store,
+        overlay: Overlay,
+        timers: Timers,
+        capacity: int,
+        state_version: int = 0,
+    ) -> None:
         self.processor = processor
         self.tag = processor.tag
         self.young: dict[bytes, Entry] = {}
@@ -180,6 +189,9 @@ class KeyedStates:
         self._overlay = overlay
         self._timers = timers
         self._half = max(1, capacity // 2)
+        newest = processor.state_version
+        self._written = max(newest - 1, min(newest, state_version)) if state_version else newest
+        """Version that states are written in (semantics 14)."""
         self.hits = self.misses = 0
 
     # Rows of one key, as processors see them
@@ -249,7 +261,7 @@ class KeyedStates:
     def save(self, append: Callable[[Outgoing], None]) -> None:
         """Encodes what changed; each key once."""
         tag, due_of, save, timers = self.tag, self.processor.due, self.processor.save, self._timers
-        version = self.processor.state_version
+        version = self._written
         for key, entry in self.changed.items():
             state = entry.state
             if state is None:

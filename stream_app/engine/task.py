@@ -100,7 +100,8 @@ class Task:
         assert store is not None
         overlay, timers = Overlay(store), Timers(store)
         capacity = self._settings.cache_entries
-        states = {p.name: KeyedStates(p, store, overlay, timers, capacity) for p in self.topology.processors}
+        version = self.topology.state_version
+        states = {p.name: KeyedStates(p, store, overlay, timers, capacity, version) for p in self.topology.processors}
         self._bench = Workbench(
             self.topology, self.partition, states, overlay, timers, meta, self._settings.max_record_bytes
         )

@@ -24,6 +24,8 @@ class Topology:
     partitions: int
     combiners: Mapping[str, Combiner] = field(default_factory=dict)
     """By name, for what processors gather during a commit (`Context.gather`)."""
+    state_version: int = 0
+    """States are written in this version at most, so that the release before can still read them; 0: in the newest."""
     _by_source: dict[str, AnyProcessor] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -344,3 +344,15 @@ def test_a_state_is_encoded_with_the_due_time_it_has_now() -> None:
     shelf.set(b"k", Note("x", 700))
     ((_, value, _),) = shelf.commit()
     assert unpack_header(value or b"") == (3, 700)
+
+
+@pytest.mark.parametrize(("allowed", "written"), [(0, 3), (1, 2), (2, 2), (3, 3), (9, 3)])
+def test_states_are_written_in_the_version_before_until_the_newest_is_allowed(allowed: int, written: int) -> None:
+    """So that a release can be taken back as long as `engine.state_version` has not been raised (semantics 14)."""
+    shelf = Shelf()
+    processor: AnyProcessor = shelf.processor  # type: ignore[assignment]
+    shelf.states = KeyedStates(processor, shelf.store, shelf.overlay, shelf.timers, 10, allowed)
+    shelf.set(b"k", Note("a", 0))
+    rows: list[Any] = []
+    shelf.states.save(rows.append)
+    assert [value[0] for _, value, _ in rows] == [written]

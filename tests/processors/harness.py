@@ -50,6 +50,7 @@ class Part:
     def __init__(self, processor: Any) -> None:
         self.processor = processor
         self.rows = DictRows()
+        self.version = processor.state_version
         self.saved: dict[bytes, bytes] = {}
         self.cached: dict[bytes, Any] = {}
 
@@ -57,8 +58,7 @@ class Part:
         if key in self.cached:
             return self.cached[key]
         payload = self.saved.get(key)
-        version = self.processor.state_version
-        return self.processor.load(key, version, payload, self.rows) if payload is not None else None
+        return self.processor.load(key, self.version, payload, self.rows) if payload is not None else None
 
 
 class OneCommit:

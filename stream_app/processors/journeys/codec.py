@@ -8,18 +8,23 @@ from stream_app.domain import client as clients
 from stream_app.domain import hits
 from stream_app.domain.client import Client, Frozen, Kept, Stored, Timeline
 from stream_app.domain.hits import Hit
-from stream_app.domain.journey import Journey
+from stream_app.domain.journey import Journey, Owner
 from stream_app.domain.persons import Others
 from stream_app.engine.processor import Rows
 
 FIRST_ORDER_ROW = 1 << 31
 """Rows below hold events within grace, rows from here on settled conversions with an order."""
 SNAPSHOT_ROW = FIRST_ORDER_ROW - 1
+FIRST_HELD_ROW = 3 << 30
+"""From here on settled conversions without an order, for as long as their user's other clients may change them."""
 OTHERS_ROW = SNAPSHOT_ROW - 1
 INLINE_SNAPSHOT = 200
 """A settled part of up to so many bytes stays with the rest."""
 
 _NO_HITS = b"\x90"
+_SHORT_ARRAY = 0x90
+"""The first release wrote clients of thirteen fields: a msgpack array of up to fifteen."""
+_OTHER_DIGEST = 1
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode_stored = msgspec.msgpack.Decoder(Stored).decode
 _decode_snapshot = msgspec.msgpack.Decoder(Journey).decode
@@ -29,13 +34,21 @@ _decode_others = msgspec.msgpack.Decoder(dict[str, Others]).decode
 
 
 def load(key: bytes, payload: bytes, rows: Rows, timeline: Timeline) -> Client:
-    """A client as it was when saved; the head is folded anew."""
+    """A client as it was when saved; the head is folded anew. What the first release wrote, which told nobody and
+    counted nothing, is published again as far as it has not settled."""
     stored = _decode_stored(payload)
     older = [_decode_hits(_needed(key, row, rows)) for row in (*(kept.row for kept in stored.kept), *stored.rows)]
     snapshot = stored.snapshot
     if snapshot is None:
         snapshot = _decode_snapshot(_needed(key, SNAPSHOT_ROW, rows))
+    is_old = payload[0] & 0xF0 == _SHORT_ARRAY
+    if is_old and snapshot.user:
+        snapshot.owners = (Owner(0, snapshot.user, snapshot.last_at),)
     client = timeline.load(stored, snapshot, older, key.decode())
+    if is_old:
+        client.anew = client.snapshot_changed = True
+        for entry in stored.published.values():
+            entry.digest = _OTHER_DIGEST
     if stored.has_others:
         client.others = _decode_others(_needed(key, OTHERS_ROW, rows))
     return client
@@ -64,7 +77,7 @@ def forget(key: bytes, client: Client, rows: Rows) -> None:
         rows.put(key, SNAPSHOT_ROW, None)
     if stored.has_others:
         rows.put(key, OTHERS_ROW, None)
-    for order in stored.orders:
+    for order in (*stored.orders, *stored.held):
         rows.put(key, order.row, None)
 
 

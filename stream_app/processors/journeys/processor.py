@@ -53,7 +53,7 @@ class JourneysProcessor:
     tag = b"j"
     inputs: Sequence[str] = ("clicks", "conversions")
     kinds: Sequence[str] = (LEAD_QUESTION, PERSON_TOUCHPOINTS, ORDER_RULING)
-    state_version = 1
+    state_version = 2
 
     def __init__(
         self,
@@ -170,7 +170,8 @@ class JourneysProcessor:
             # event of a returning client is folded twice.
             self._settle(key, client_id, client, horizon, context)
         late = Late()
-        changes = EVERYTHING if heard is not None else 0
+        changes = EVERYTHING if heard is not None or client.anew else 0
+        client.anew = False
         for hit in events:
             changes |= self._take(key, client_id, client, hit, changes, late, context)
         if changes & REFOLD:
@@ -399,7 +400,10 @@ class JourneysProcessor:
         due = self._expiry(client)
         if context.now >= due:
             stored = client.stored
-            if not (stored.linked or stored.orders) or context.revision >= stored.revision + clients.HOLD_COMMITS:
+            if (
+                not (stored.linked or stored.orders or stored.held)
+                or context.revision >= stored.revision + clients.HOLD_COMMITS
+            ):
                 codec.forget(key, client, context.rows)
                 return None
             due = context.now + clients.HOLD_MS
@@ -433,8 +437,8 @@ class JourneysProcessor:
 
     def load(self, key: bytes, version: int, payload: bytes, rows: Rows) -> Client:
         """A client as it was when saved; the head is folded anew."""
-        if version != self.state_version:
-            raise ValueError(f"journeys state version {version} is not known; this release reads {self.state_version}")
+        if version not in {self.state_version, self.state_version - 1}:
+            raise ValueError(f"journeys state version {version} is not known; this release reads 1 and 2")
         client = codec.load(key, payload, rows, self._timeline)
         client.due = self._due(client, self._expiry(client))
         return client

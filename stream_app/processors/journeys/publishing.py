@@ -133,31 +133,34 @@ class Publisher:
         joins = bool(frozen.user) and self.views.persons
         if not sale.order and not joins:
             return
-        row = stored.orders[-1].row + 1 if stored.orders else codec.FIRST_ORDER_ROW
+        places = stored.orders if sale.order else stored.held
+        first = codec.FIRST_ORDER_ROW if sale.order else codec.FIRST_HELD_ROW
+        row = places[-1].row + 1 if places else first
         if before is not None and (before.told or before.counted):
             frozen = msgspec.structs.replace(frozen, told=before.told, counted=before.counted)
         codec.put_frozen(key, row, frozen, rows)
         digest = before.digest if before is not None else 0
-        stored.orders = (*stored.orders, Order(sale.order, row, digest, hit.at if joins else 0))
-        if len(stored.orders) > clients.MAX_ORDERS:
-            rows.put(key, stored.orders[0].row, None)
-            stored.orders = stored.orders[1:]
-        client.orders = frozenset(order.key for order in stored.orders if order.key)
+        places = (*places, Order(sale.order, row, digest, hit.at if joins else 0))
+        if len(places) > clients.MAX_ORDERS:
+            rows.put(key, places[0].row, None)
+            places = places[1:]
+        if sale.order:
+            stored.orders = places
+            client.orders = frozenset(order.key for order in places)
+        else:
+            stored.held = places
 
     def release(self, key: bytes, client: Client, until: int, rows: Rows) -> None:
         """Conversions up to that time hear no more of other clients: those with an order keep their rows."""
-        orders = client.stored.orders
-        if not any(order.at and order.at < until for order in orders):
-            return
-        kept = []
-        for order in orders:
-            if order.at and order.at < until:
+        stored = client.stored
+        for order in stored.orders:
+            if order.at < until:
                 order.at = 0
-                if not order.key:
+        if any(order.at < until for order in stored.held):
+            for order in stored.held:
+                if order.at < until:
                     rows.put(key, order.row, None)
-                    continue
-            kept.append(order)
-        client.stored.orders = tuple(kept)
+            stored.held = tuple(order for order in stored.held if order.at >= until)
 
     def bot(self, hit: Hit, context: Context[Hit]) -> None:
         """A program's click, or one with a spam referrer: counted, and nothing else."""
@@ -236,24 +239,28 @@ class Publisher:
 
     def _refunds(self, client_id: str, client: Client, context: Context[Hit]) -> None:
         """Refunds within grace: their orders are told."""
-        published = client.stored.published
+        before = client.stored.refunding
+        if not before and not client.head.refunds:
+            return
+        now = {}
         for refund in client.head.refunds:
-            record_id = refund_id(client_id, refund.id)
-            entry = published.setdefault(record_id, Published(0, clients.REFUNDING))
-            entry.told = tell(entry.told, _asks(client_id, refund), record_id, context)
+            name = refund_id(client_id, refund.id)
+            now[name] = tell(before.pop(name, ()), _asks(client_id, refund), name, context)
+        for name, told in before.items():
+            tell(told, (), name, context)
+        client.stored.refunding = now
 
-    def settle_refunds(self, client_id: str, client: Client) -> None:
+    @staticmethod
+    def settle_refunds(client_id: str, client: Client) -> None:
         """Refunds that have settled are not told again."""
-        published = client.stored.published
         unsettled = {refund_id(client_id, refund.id) for refund in client.head.refunds}
-        for record_id in [name for name, entry in published.items() if entry.status == clients.REFUNDING]:
-            if record_id not in unsettled:
-                del published[record_id]
+        refunding = client.stored.refunding
+        client.stored.refunding = {name: told for name, told in refunding.items() if name in unsettled}
 
     def _orders(self, key: bytes, client_id: str, client: Client, heard: Heard | None, context: Context[Hit]) -> None:
         """Settled conversions that may have changed: by refunds, by rulings, by what other clients saw."""
         stored = client.stored
-        if not stored.orders:
+        if not stored.orders and not stored.held:
             return
         concerned = {refund.sale.order for refund in client.head.refunds if refund.sale is not None}
         concerned.update(refund.order for refund in stored.refunds)
@@ -261,7 +268,7 @@ class Publisher:
         if heard is not None:
             concerned |= heard.orders
             since = heard.since
-        for order in stored.orders:
+        for order in (*stored.orders, *stored.held):
             if order.key in concerned or since <= order.at:
                 self._order(key, client_id, client, order, context)
 
@@ -333,7 +340,6 @@ class Publisher:
         published = client.stored.published
         exists = {session.id for session in sessions}
         exists.update(conversion_id(client_id, converted.hit.id) for converted in client.head.converted)
-        exists.update(refund_id(client_id, refund.id) for refund in client.head.refunds)
         for record_id in [other for other in published if other not in exists]:
             entry = published.pop(record_id)
             if entry.status == clients.OPEN:
