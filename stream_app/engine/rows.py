@@ -24,6 +24,7 @@ _HEADER = Struct(">BQ")
 HEADER_SIZE = _HEADER.size
 _DUE = Struct(">Q")
 _NUMBER = Struct(">I")
+_NEVER = _DUE.pack(0)
 
 pack_header = _HEADER.pack
 """(version, due) → the first nine bytes of a head row's value."""
@@ -59,8 +60,8 @@ def split_timer(row: bytes) -> tuple[int, bytes, bytes]:
 
 def timer_of_head(row: bytes, value: bytes) -> bytes | None:
     """The timer row that a head row calls for, if any: how recovery rebuilds the index."""
-    due = _DUE.unpack_from(value, 1)[0]
-    return b"t" + value[1:9] + row[1:] if due else None
+    due = value[1:9]
+    return b"t" + due + row[1:] if due != _NEVER else None
 
 
 class Meta(msgspec.Struct, frozen=True):

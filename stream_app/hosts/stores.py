@@ -16,6 +16,9 @@ from stream_app.engine.ports import Store, StoreDamaged
 
 T = TypeVar("T")
 
+BULK_ROWS = 1_000
+"""So many rows in one bulk write are the begin of a long recovery, and worth opening the database twice."""
+
 
 class RocksStores:
     """One RocksDB per task under `directory`; block cache and write buffers are shared, so that a worker's memory is
@@ -31,7 +34,7 @@ class RocksStores:
         directory.mkdir(parents=True, exist_ok=True)
 
     def open(self, partition: int) -> Store:
-        return RocksStore(self._path(partition), self._options())
+        return RocksStore(self._path(partition), self._options(), self._bulk_options())
 
     def wipe(self, partition: int) -> None:
         shutil.rmtree(self._path(partition), ignore_errors=True)
@@ -61,21 +64,42 @@ class RocksStores:
         options.set_block_based_table_factory(table)
         return options
 
+    def _bulk_options(self) -> rocksdict.Options:
+        """For many rows at once: taken as they come, sorted when they go to disk, merged later."""
+        options = self._options()
+        options.set_memtable_prefix_bloom_ratio(0)
+        options.set_memtable_whole_key_filtering(False)
+        options.set_memtable_factory(rocksdict.MemtableFactory.vector())
+        options.set_disable_auto_compactions(True)
+        options.set_level_zero_slowdown_writes_trigger(1 << 20)
+        options.set_level_zero_stop_writes_trigger(1 << 20)
+        return options
+
 
 class RocksStore:
     """A RocksDB instance. Writes reach the operating system before they return, so they survive the process."""
 
-    def __init__(self, path: Path, options: rocksdict.Options) -> None:
+    def __init__(self, path: Path, options: rocksdict.Options, bulk_options: rocksdict.Options) -> None:
+        self._path = path
+        self._options = options
+        self._bulk_options = bulk_options
+        self._in_bulk = False
+        self.get: Callable[[bytes], bytes | None]
+        self._open(options)
+        self._logged = rocksdict.WriteOptions()
+        self._unlogged = rocksdict.WriteOptions()
+        setattr(self._unlogged, "disable_wal", True)  # noqa: B010  # a property, declared as a method
+
+    def _open(self, options: rocksdict.Options) -> None:
+        path = self._path
         try:
-            self._db = rocksdict.Rdict(str(path), options)
+            # Named once more for the column family: an existing database would take them from its first opening.
+            self._db = rocksdict.Rdict(str(path), options, {"default": options})
         except Exception as exc:  # the binding raises plain Exception
             if re.search("lock.*(Resource temporarily unavailable|No locks available)", str(exc), re.DOTALL):
                 raise _in_use(path) from exc
             raise StoreDamaged(str(exc)) from exc
-        self.get: Callable[[bytes], bytes | None] = self._guarded(self._db.get)
-        self._logged = rocksdict.WriteOptions()
-        self._unlogged = rocksdict.WriteOptions()
-        setattr(self._unlogged, "disable_wal", True)  # noqa: B010  # a property, declared as a method
+        self.get = self._guarded(self._db.get)
 
     def _guarded(self, read: Callable[[bytes], T]) -> Callable[[bytes], T]:
         def get(key: bytes) -> T:
@@ -90,7 +114,12 @@ class RocksStore:
         self._write(rows, self._logged)
 
     def write_bulk(self, rows: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Leaves out the write-ahead log: the changelog is there to write it again."""
+        """Leaves out the write-ahead log: the changelog is there to write it again. Once there are many rows, the
+        database is opened in another way until they are flushed."""
+        if not self._in_bulk and len(rows) >= BULK_ROWS:
+            self._db.close()
+            self._open(self._bulk_options)
+            self._in_bulk = True
         self._write(rows, self._unlogged)
 
     def flush(self) -> None:
@@ -99,6 +128,10 @@ class RocksStore:
             self._db.flush()
         except Exception as exc:
             raise StoreDamaged(str(exc)) from exc
+        if self._in_bulk:
+            self._db.close()
+            self._open(self._options)
+            self._in_bulk = False
 
     def _write(self, rows: Sequence[tuple[bytes, bytes | None]], options: rocksdict.WriteOptions) -> None:
         batch = rocksdict.WriteBatch(raw_mode=True)

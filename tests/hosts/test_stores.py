@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import settings
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from stream_app.engine.ports import Store, StoreDamaged
-from stream_app.hosts.stores import MemoryStore, MemoryStores, RocksStores, hold
+from stream_app.hosts import stores as stores_module
+from stream_app.hosts.stores import MemoryStore, MemoryStores, RocksStore, RocksStores, hold
 
 keys = st.binary(min_size=1, max_size=3).map(lambda k: b"tspm"[k[0] % 4 : k[0] % 4 + 1] + k[1:])
 rows = st.lists(st.tuples(keys, st.none() | st.binary(max_size=5)), max_size=6)
@@ -24,8 +26,9 @@ rows = st.lists(st.tuples(keys, st.none() | st.binary(max_size=5)), max_size=6)
 class BothStores(RuleBasedStateMachine):
     """The same calls to both must give the same answers, also across reopening."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(bulk_rows=st.sampled_from([1, 3, stores_module.BULK_ROWS]))
+    def begin(self, bulk_rows: int) -> None:
+        self.bulk_rows, stores_module.BULK_ROWS = stores_module.BULK_ROWS, bulk_rows
         self.directory = Path(tempfile.mkdtemp())
         self.rocks_stores = RocksStores(self.directory, 8, 8)
         self.rocks = self.rocks_stores.open(0)
@@ -40,6 +43,10 @@ class BothStores(RuleBasedStateMachine):
     def write_bulk(self, rows: list[tuple[bytes, bytes | None]]) -> None:
         for store in (self.rocks, self.memory):
             store.write_bulk(rows)
+            store.write_bulk(rows[:2])
+        for key, _ in rows:
+            assert self.rocks.get(key) == self.memory.get(key)
+        for store in (self.rocks, self.memory):
             store.flush()
 
     @rule(key=keys)
@@ -70,6 +77,7 @@ class BothStores(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "rocks"):
+            stores_module.BULK_ROWS = self.bulk_rows
             self.rocks.close()
             shutil.rmtree(self.directory)
 
@@ -102,6 +110,38 @@ os.kill(os.getpid(), signal.SIGKILL)
     found = [store.get(b"s%d" % n) for n in range(300)]
     assert found[:200] == [b"flushed"] * 100 + [b"logged"] * 100
     assert len(set(found[200:])) == 1
+    store.close()
+
+
+def test_a_store_that_exists_takes_the_settings_of_today(tmp_path: Path) -> None:
+    """RocksDB remembers the options of its first opening; a worker's memory is bounded by those of this one."""
+    for megabytes in (8, 24):
+        store = cast("RocksStore", RocksStores(tmp_path, megabytes, 8).open(0))
+        assert store._db.property_int_value("rocksdb.block-cache-capacity") == megabytes << 20
+        store.close()
+
+
+def test_a_process_that_dies_in_bulk_leaves_a_store_like_any_other(tmp_path: Path) -> None:
+    """What had been written out of many rows is the beginning of them, and the store is not left in its bulk form."""
+    program = """
+import os, signal, sys
+from pathlib import Path
+from stream_app.hosts.stores import RocksStores
+store = RocksStores(Path(sys.argv[1]), 8, 8).open(0)
+for part in range(40):
+    store.write_bulk([(b"s%06d" % n, b"bulk" * 100) for n in range(part * 2_000, part * 2_000 + 2_000)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    died = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False, timeout=60)
+    assert died.returncode == -9
+    store = cast("RocksStore", RocksStores(tmp_path, 8, 8).open(0))
+    found = [store.get(b"s%06d" % n) is not None for n in range(80_000)]
+    assert found == sorted(found, reverse=True), "a beginning"
+    assert any(found)
+    store.write([(b"sx", b"logged")])
+    assert store.get(b"sx") == b"logged"
+    log = max(tmp_path.glob("0/LOG"), key=lambda file: file.stat().st_mtime).read_text()
+    assert "VectorRepFactory" not in log
     store.close()
 
 
