@@ -281,6 +281,15 @@ def test_statuses_that_earn_are_told_once_and_stay_told_when_the_lead_is_crowded
     assert len(run.processor.load(b"a", 1, run.saved[b"a"], run.rows).told) < 200
 
 
+def test_a_status_that_turns_out_to_have_come_earlier_is_told_anew_and_the_other_taken_back() -> None:
+    """The first mention earns, and there is one only; a lead that vanishes leaves nothing told."""
+    run = LeadRun(drop_cache=True, referrals=REFERRALS)
+    run.commit([fact("a", "f1", told())])
+    run.commit([crm(9 * MINUTE, "u2", "qualified", qualification="mql")])
+    run.commit([crm(5 * MINUTE, "u1", "contacted", qualification="mql")])
+    assert [purchase.event_id for purchase in run.purchases.values()] == ["u1"]
+
+
 def test_a_state_of_another_version_is_refused_by_name() -> None:
     """It is never read as something else."""
     run = story(crm(0, "u1", "new"))
