@@ -21,6 +21,7 @@ from stream_app.domain.events import Click, Conversion
 from stream_app.domain.lead_events import LeadUpdate
 from stream_app.domain.lead_records import Lead, LeadRetraction
 from stream_app.domain.records import AttributedConversion, AttributedSession, Retraction
+from stream_app.domain.referral.counting import ReferralCounter
 from stream_app.domain.referral.member import ReferralEvent
 from stream_app.domain.referral.records import Reward, RewardRetraction
 from stream_app.topics import (
@@ -33,6 +34,7 @@ from stream_app.topics import (
     LEAD_COUNTERS,
     LEAD_UPDATES,
     LEADS,
+    REFERRAL_COUNTERS,
     REFERRAL_EVENTS,
     REFERRAL_REWARDS,
 )
@@ -50,6 +52,7 @@ RECORDS: Mapping[str, Sequence[type[msgspec.Struct]]] = {
     LEADS: (Lead, LeadRetraction),
     REFERRAL_EVENTS: (ReferralEvent,),
     REFERRAL_REWARDS: (Reward, RewardRetraction),
+    REFERRAL_COUNTERS: (ReferralCounter,),
     LEAD_COUNTERS: (LeadCounter,),
 }
 """What may stand in a topic."""

@@ -56,6 +56,7 @@ LIVE = frozenset(
         LEAD_COUNTERS,
         REFERRAL_EVENTS,
         REFERRAL_REWARDS,
+        REFERRAL_COUNTERS,
         DEAD_LETTERS,
         CHANGELOG,
         REPARTITION,

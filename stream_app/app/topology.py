@@ -16,6 +16,7 @@ from stream_app.domain.costs import CostRules
 from stream_app.domain.counters.facts import Facts
 from stream_app.domain.counters.rules import CountedGoal, CounterRules, Plan
 from stream_app.domain.counters.windows import Windows
+from stream_app.domain.referral.counting import DELTA as REFERRAL_DELTA
 from stream_app.domain.referral.links import LinkReader
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources import SourceResolver, SourceRules
@@ -34,6 +35,8 @@ from stream_app.processors.leads import LeadsProcessor
 from stream_app.processors.orders import OrdersProcessor
 from stream_app.processors.people import PeopleProcessor
 from stream_app.processors.persons import PersonsProcessor
+from stream_app.processors.referral_counters import ReferralCountersProcessor, RewardsCounter
+from stream_app.processors.referral_counters import combine as combine_referrals
 from stream_app.processors.referral_facts import ReferralTeller
 from stream_app.settings import Settings
 from stream_app.settings import model as settings_model
@@ -55,6 +58,7 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
         cast("AnyProcessor", costs(settings)),
         cast("AnyProcessor", codes(settings)),
         cast("AnyProcessor", people(settings)),
+        cast("AnyProcessor", referral_counters(settings)),
     ]
     if settings.counters.enabled:
         processors.append(cast("AnyProcessor", counters(settings, partitions=count)))
@@ -66,7 +70,11 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
         dead_letters=catalogue.name(DEAD_LETTERS),
         partitions=count,
         state_version=settings.engine.state_version,
-        combiners={DELTA: Combiner(settings.counters.dimensions), OVERFLOW: combine_overflow},
+        combiners={
+            DELTA: Combiner(settings.counters.dimensions),
+            OVERFLOW: combine_overflow,
+            REFERRAL_DELTA: combine_referrals,
+        },
     )
 
 
@@ -162,6 +170,15 @@ def people(settings: Settings) -> PeopleProcessor:
         grace_ms=journey_rules(settings).sessions.grace_ms,
         currency=settings.site.currency,
         rules_version=rules_version(tuple(programs.by_name.values()), programs.exchange),
+        counter=RewardsCounter(),
+    )
+
+
+def referral_counters(settings: Settings) -> ReferralCountersProcessor:
+    """The processor of referral programmes' figures."""
+    currency = settings.costs.base_currency or settings.site.currency
+    return ReferralCountersProcessor(
+        Windows(settings.site.timezone), base_currency=currency, rules_version=rules_version(currency)
     )
 
 

@@ -7,21 +7,24 @@ are kept in rows, so that a code used by hundreds of thousands costs no more tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
-from stream_app.domain.referral.codes import Claim, Form, owner, ruling
+from stream_app.domain.referral.codes import Claim, Form, active, owner, ruling
+from stream_app.domain.referral.counting import DELTA, Figures, gather, places
 from stream_app.domain.referral.facts import (
     ANSWER,
     CLAIM,
     CONTACT,
     KNOWN,
     QUESTION,
+    VISIT,
     Answer,
     FirstPaid,
     Known,
     Question,
+    Visit,
 )
 from stream_app.domain.times import MINUTE_MS, rfc3339
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
@@ -30,6 +33,8 @@ from stream_app.processors.facts import Letter, encode_body
 CODE_KEY = b"c:"
 CONTACT_KEY = b"h:"
 QUESTIONS_A_ROW = 256
+MAX_VISITS = 5_000
+"""Visits within grace that a code keeps."""
 MAX_PEOPLE = 64
 """People kept with one contact: those who paid first, and those who ask."""
 
@@ -91,6 +96,8 @@ class Register(msgspec.Struct, gc=False, array_like=True):
     pages: list[Page] = []
     refused: tuple[str, ...] = ()
     """Claims that were sent to the dead letters."""
+    visits: dict[str, int] = {}
+    """Visits with this code that are not counted yet: id → time."""
     paid: dict[str, FirstPaid] = {}
     """Of a contact: person → when they first paid."""
 
@@ -100,13 +107,15 @@ class Heard(msgspec.Struct, gc=False):
 
     kind: str
     id: str
-    body: Claim | Question | FirstPaid | None
+    body: Claim | Question | FirstPaid | Visit | None
 
 
 _encode_claim = msgspec.json.Encoder().encode
 _decode_claim = msgspec.json.Decoder(ClaimLetter).decode
 _decode_question = msgspec.msgpack.Decoder(Letter[Question]).decode
+_decode_visit = msgspec.msgpack.Decoder(Letter[Visit]).decode
 _decode_contact = msgspec.msgpack.Decoder(Letter[FirstPaid]).decode
+_DECODERS: dict[str, Any] = {QUESTION: _decode_question, CONTACT: _decode_contact, VISIT: _decode_visit}
 _encode_state = msgspec.msgpack.Encoder().encode
 _decode_state = msgspec.msgpack.Decoder(Register).decode
 _decode_asked = msgspec.msgpack.Decoder(list[Asked]).decode
@@ -118,7 +127,7 @@ class CodesProcessor:
     name = "codes"
     tag = b"k"
     inputs: Sequence[str] = ()
-    kinds: Sequence[str] = (CLAIM, QUESTION, CONTACT)
+    kinds: Sequence[str] = (CLAIM, QUESTION, CONTACT, VISIT)
     state_version = 1
 
     def __init__(self, *, grace_ms: int) -> None:
@@ -141,8 +150,7 @@ class CodesProcessor:
                         letter.until,
                     )
                     return Heard(source, letter.event_id, None if letter.gone else claim)
-                told: Letter[Question] | Letter[FirstPaid]
-                told = _decode_question(value or b"") if source == QUESTION else _decode_contact(value or b"")
+                told: Letter[Any] = _DECODERS[source](value or b"")
                 return Heard(source, told.id, told.body)
             except msgspec.DecodeError as error:
                 raise Rejected("bad_json", f"a {source} that this version cannot read") from error
@@ -163,13 +171,16 @@ class CodesProcessor:
         return register
 
     def wake(self, key: bytes, state: Register, context: Context[Heard]) -> Register:
-        """Forgets questions that no correction can come for."""
+        """Forgets questions that no correction can come for, and counts visits."""
         self._forget(key, state, context)
+        self._count_visits(key, state, context)
         return state
 
     def due(self, state: Register) -> int:
-        """When the last question of the oldest page is over."""
-        return min(page.until for page in state.pages) + self._open_ms + 1 if state.pages else 0
+        """When the last question of the oldest page is over, or the first visit is settled."""
+        times = [page.until for page in state.pages]
+        times.extend(state.visits.values())
+        return min(times) + self._open_ms + 1 if times else 0
 
     # --- codes ---------------------------------------------------------------------------------------
 
@@ -182,6 +193,11 @@ class CodesProcessor:
             if event.kind == QUESTION:
                 if isinstance(event.body, Question):
                     asking[event.id] = max(event.body.until, asking.get(event.id, 0))
+            elif event.kind == VISIT:
+                if isinstance(event.body, Visit):
+                    register.visits[event.id] = event.body.at
+                else:
+                    register.visits.pop(event.id, None)
             elif event.body is None:
                 register.claims.pop(event.id, None)
             else:
@@ -199,6 +215,7 @@ class CodesProcessor:
             answer = encode_body(Letter(code, Answer(after) if after else None))
             for person in sorted(told):
                 context.forward(ANSWER, person.encode(), answer)
+        self._count_visits(key, register, context)
         for person, until in asking.items():
             self._keep(key, register, Asked(person.encode(), until), context)
 
@@ -237,6 +254,20 @@ class CodesProcessor:
             if page.until + self._open_ms < context.now:
                 context.rows.put(key, page.row, None)
         register.pages = [page for page in register.pages if page.until + self._open_ms >= context.now]
+
+    def _count_visits(self, key: bytes, register: Register, context: Context[Heard]) -> None:
+        """Counts visits once nothing can change whose code it was. Of very many within grace the oldest early."""
+        early = len(register.visits) - MAX_VISITS
+        claims = ruling(register.claims)
+        for name, at in sorted(register.visits.items(), key=lambda item: (item[1], item[0])):
+            if at + self._open_ms >= context.now and early <= 0:
+                break
+            early -= 1
+            del register.visits[name]
+            claim = active(claims, at)
+            if claim is not None:
+                where = places(claim.program, key[len(CODE_KEY) :].decode(), claim.advocate_kind)
+                gather(context.gather(DELTA), where, at // MINUTE_MS, Figures({"visits": 1}))
 
     # --- contacts ------------------------------------------------------------------------------------
 

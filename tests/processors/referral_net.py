@@ -29,10 +29,17 @@ class Tally:
     def __init__(self) -> None:
         self.sums: dict[tuple[str, str], Decimal] = {}
 
-    def move(self, entry: Any, currency: str, before: Any, after: Any, context: Any) -> None:
-        for name in after.__struct_fields__:
-            place = currency, name
-            self.sums[place] = self.sums.get(place, Decimal(0)) + getattr(after, name) - getattr(before, name)
+    def move(self, entry: Any, before: Any, after: Any, context: Any) -> None:
+        for counted, sign in ((before, -1), (after, 1)):
+            for name in counted.sums.__struct_fields__ if counted.currency else ():
+                place = counted.currency, name
+                self.sums[place] = self.sums.get(place, Decimal(0)) + sign * getattr(counted.sums, name)
+
+    def person(self, before: Any, after: Any, context: Any) -> None:
+        pass
+
+    def add(self, *arguments: Any) -> None:
+        pass
 
 
 class Commit:

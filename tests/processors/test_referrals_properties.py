@@ -30,7 +30,7 @@ def check_books(net: Net) -> None:
         person = net.person(key.decode())
         found: dict[str, Sums] = {}
         for (owner, number), payload in net.rows["people"].rows.items():
-            if owner == key and number < 1 << 30:
+            if owner == key and number < 1 << 29:
                 for entry in _entries(payload):
                     if entry.currency and (entry.due or (entry.status == 4 and entry.reasons)):
                         before = found.get(entry.currency, Sums())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ from stream_app.domain.ids import content_digest
 from stream_app.domain.money import add
 from stream_app.domain.referral import ledger
 from stream_app.domain.referral.buyer import shown_person
+from stream_app.domain.referral.counting import Cell, Place, counts_of, places
 from stream_app.domain.referral.facts import WALK, Binding, Walk
 from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer
 from stream_app.domain.referral.ledger import (
@@ -51,11 +53,28 @@ _decode_ids = msgspec.msgpack.Decoder(list[str]).decode
 _NOBODY = Sums()
 
 
-class RewardCounter(Protocol):
-    """The slot for counters: hears what one reward comes to whenever that changes."""
+class Counted(NamedTuple):
+    """What a reward counts, and where."""
 
-    def move(self, entry: Entry, currency: str, before: Sums, after: Sums, context: Context[Any]) -> None:
-        """Counts `after` in place of `before`, both in `currency`."""
+    currency: str = ""
+    sums: Sums = _NOBODY
+    counts: Mapping[str, int] = {}
+    places: tuple[Place, ...] = ()
+
+
+class RewardCounter(Protocol):
+    """The slot for counters: hears what one reward counts whenever that changes."""
+
+    def move(self, entry: Entry, before: Counted, after: Counted, context: Context[Any]) -> None:
+        """Counts `after` in place of `before`."""
+        ...
+
+    def person(self, before: Mapping[Cell, int], after: Mapping[Cell, int], context: Context[Any]) -> None:
+        """Counts what a person counts for besides rewards."""
+        ...
+
+    def add(self, name: str, program: str, code: str, at: int, n: int, context: Context[Any]) -> None:
+        """Counts something that happened: `invites`, `referred`."""
         ...
 
 
@@ -102,8 +121,8 @@ class Bookkeeper:
         self._key = key
         self._counter = house.counter
         self._entries = Shelf(Entry, ENTRY_ROWS, key, context.rows)
-        self._before: dict[str, tuple[str, Sums]] = {}
-        """Of every entry looked at: currency and sums as they were."""
+        self._before: dict[str, Counted] = {}
+        """Of every entry looked at: what it counted."""
         self._statuses: dict[str, str] = {}
         self._taken: set[str] = set()
         self._open = {item.id: item for item in books.open}
@@ -134,7 +153,7 @@ class Bookkeeper:
         if entry is None:
             entry = _void(entry_id, walk)
             self._entries.put(entry)
-            self._before[entry_id] = "", _NOBODY
+            self._before[entry_id] = Counted()
             self._statuses[entry_id] = ""
             settles = max(walk.purchase.at + self._grace_ms, self._context.now) + MINUTE_MS
             item = Open(entry_id, walk.purchase.at, walk.purchase.event_id, settles, walk.program, walk.level)
@@ -479,20 +498,22 @@ class Bookkeeper:
 
     def _add_up(self, entry: Entry) -> None:
         """Sums and counters get new − old (semantics 45)."""
-        currency, before = self._before[entry.id]
-        after = _NOBODY if entry.id in self._taken or not _is_shown(entry) else ledger.sums_of(entry)
-        if currency not in ("", entry.currency):
-            self._move(entry, currency, before, _NOBODY)
-            before = _NOBODY
-        self._move(entry, entry.currency, before, after)
-
-    def _move(self, entry: Entry, currency: str, before: Sums, after: Sums) -> None:
-        if after == before:
+        before, after = self._before[entry.id], self._counted(entry)
+        if before == after:
             return
-        sums = self._books.sums.get(currency, _NOBODY)
-        self._books.sums[currency] = sums.moved(before, after)
+        for currency in {before.currency, after.currency} - {""}:
+            was = before.sums if before.currency == currency else _NOBODY
+            now = after.sums if after.currency == currency else _NOBODY
+            self._books.sums[currency] = self._books.sums.get(currency, _NOBODY).moved(was, now)
         if self._counter is not None:
-            self._counter.move(entry, currency, before, after, self._context)
+            self._counter.move(entry, before, after, self._context)
+
+    def _counted(self, entry: Entry) -> Counted:
+        if entry.id in self._taken or not _is_shown(entry):
+            return Counted()
+        walk = entry.walk
+        where = places(walk.program, walk.code if walk.level == 1 else "", entry.advocate_kind, walk.level)
+        return Counted(entry.currency, ledger.sums_of(entry), counts_of(entry), where)
 
     # --- rows ----------------------------------------------------------------------------------------
 
@@ -500,7 +521,7 @@ class Bookkeeper:
         entry = self._entries.get(entry_id)
         if entry is not None and entry_id not in self._before:
             self._statuses[entry_id] = STATUSES[entry.shown_status] if _is_shown(entry) else ""
-            self._before[entry_id] = entry.currency, ledger.sums_of(entry) if _is_shown(entry) else _NOBODY
+            self._before[entry_id] = self._counted(entry)
         return entry
 
     def _need(self, entry_id: str) -> Entry:
@@ -564,4 +585,4 @@ def _oldest(found: list[Any], amount: Decimal) -> list[Any]:
     return chosen
 
 
-__all__ = ["Bookkeeper", "House", "Mismatch", "RewardCounter", "next_due"]
+__all__ = ["Bookkeeper", "Counted", "House", "Mismatch", "RewardCounter", "next_due"]

@@ -26,6 +26,7 @@ BODIES: dict[str, Any] = {
     facts.KNOWN: facts.Known,
     facts.ALIAS: facts.Alias,
     facts.INHERITED: facts.Inherited,
+    facts.BOUND: facts.Binding,
     facts.WALK: facts.Walk,
 }
 

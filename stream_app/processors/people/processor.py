@@ -17,12 +17,13 @@ import msgspec
 
 from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.events import money_of
-from stream_app.domain.ids import content_digest, remembered
+from stream_app.domain.ids import SEPARATOR, content_digest, remembered
 from stream_app.domain.referral import facts
 from stream_app.domain.referral import member as members
 from stream_app.domain.referral.buyer import Buyer, Decided, Enrolment, Settled, contacts_of, walk_of
 from stream_app.domain.referral.buyer import Person as Deciding
 from stream_app.domain.referral.codes import normal_code
+from stream_app.domain.referral.counting import Cell, person_counts
 from stream_app.domain.referral.facts import (
     CLIENT,
     Alias,
@@ -46,6 +47,7 @@ from stream_app.processors.people.books import Bookkeeper, House, Mismatch, Rewa
 from stream_app.processors.people.events import BODIES, Event, EventDecoder, Happened, Heard, fact_decoder
 from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import (
+    BOUND_ROWS,
     MAX_CAPTURED,
     MAX_CLIENTS,
     MAX_CONTACTS,
@@ -54,6 +56,7 @@ from stream_app.processors.people.state import (
     SOLD_ROWS,
     Held,
     Person,
+    Referred,
     Sold,
     Turn,
     WalkTold,
@@ -149,6 +152,7 @@ class _Work:
         self.person = person
         self.context = context
         self.sold = Shelf(Sold, SOLD_ROWS, key, context.rows)
+        self.referred = Shelf(Referred, BOUND_ROWS, key, context.rows)
         self.walks: dict[str, Walk | None] = {}
         self.turns: list[tuple[Heard, Any]] = []
         self.members_changed = False
@@ -176,12 +180,27 @@ class _Work:
             case facts.ALIAS:
                 if event.body is not None and len(person.users) < MAX_CLIENTS:
                     person.users.setdefault(event.body.user, 0)
+            case facts.BOUND:
+                self._bound(event.id, event.body)
             case facts.CAPTURED:
-                _note(person.captured, event.id, event.body.visits if event.body is not None else None)
+                self._captured(event.id, event.body.visits if event.body is not None else ())
                 while len(person.captured) > MAX_CAPTURED:
                     del person.captured[next(iter(person.captured))]
             case _:
                 self.turns.append((event, members.read_referral_event(event.body)))
+
+    def _captured(self, session: str, visits: tuple[Visit, ...]) -> None:
+        """Visits of a session; their codes are told, to be counted."""
+        person = self.person
+        before = {f"{session}{SEPARATOR}{v.at}": v for v in person.captured.get(session, ())}
+        now = {f"{session}{SEPARATOR}{v.at}": v for v in visits}
+        for name in before.keys() | now.keys():
+            old, new = before.get(name), now.get(name)
+            if old is not None and (new is None or new.code != old.code):
+                self.context.forward(facts.VISIT, CODE_KEY + old.code.encode(), encode_body(Letter(name, None)))
+            if new is not None and new != old:
+                self.context.forward(facts.VISIT, CODE_KEY + new.code.encode(), encode_body(Letter(name, new)))
+        _note(person.captured, session, visits or None)
 
     def _happened(self, event: Happened) -> None:
         person = self.person
@@ -195,6 +214,8 @@ class _Work:
                 self._membership(membership)
             case Invited() as invited:
                 person.invites[invited.program] = person.invites.get(invited.program, 0) + invited.count
+                if self.house.counter is not None:
+                    self.house.counter.add("invites", invited.program, "", invited.at, invited.count, self.context)
             case Turn() as turn:
                 person.books.turns = sorted([*person.books.turns, turn], key=lambda t: (t.at, t.event_id))
 
@@ -266,8 +287,11 @@ class _Work:
         self._contacts()
         self._claims()
         self._bequeath()
+        self._tell_bound()
+        self._count()
         self._books()
         self.sold.write()
+        self.referred.write()
 
     def _decide(self) -> None:
         person, now = self.person, self.context.now
@@ -447,6 +471,50 @@ class _Work:
                 person.users[user] = digest
                 self.context.forward(facts.INHERITED, user.encode(), letter)
 
+    def _tell_bound(self) -> None:
+        """Tells referrers whom they referred: not what was inherited, which the client has told already."""
+        person = self.person
+        inherited = {b for i in person.inherited.values() for b in i.bindings}
+        now = {b.program: b for b in self.bindings if b not in inherited}
+        for program, told in list(person.bound_told.items()):
+            binding = now.get(program)
+            if binding is None or binding.referrer != told.key:
+                self.context.forward(facts.BOUND, told.key.encode(), encode_body(Letter(told.id, None)))
+                del person.bound_told[program]
+        for program, binding in now.items():
+            name = f"{self.name}{SEPARATOR}{program}"
+            letter = encode_body(Letter(name, binding))
+            digest = content_digest(letter)
+            before = person.bound_told.get(program)
+            if before is None or before.digest != digest:
+                person.bound_told[program] = WalkTold(name, binding.referrer, digest)
+                self.context.forward(facts.BOUND, binding.referrer.encode(), letter)
+
+    def _bound(self, name: str, binding: Binding | None) -> None:
+        """Somebody was referred by this person, or was not after all."""
+        person, counter = self.person, self.house.counter
+        before = self.referred.get(name)
+        for known, sign in ((before.binding if before is not None else None, -1), (binding, 1)):
+            if known is not None:
+                person.bound[known.program] = person.bound.get(known.program, 0) + sign
+                if counter is not None:
+                    counter.add("referred", known.program, known.code, known.at, sign, self.context)
+        if binding is not None:
+            self.referred.put(Referred(name, binding))
+        else:
+            self.referred.drop(name)
+
+    def _count(self) -> None:
+        """What this person counts for besides rewards."""
+        counter, person = self.house.counter, self.person
+        if counter is None:
+            return
+        cells = person_counts(person.memberships, self.programs.by_name, person.bound, person.invites, self.first_paid)
+        now = {SEPARATOR.join(map(str, cell)): n for cell, n in cells.items()}
+        if now != person.counted:
+            counter.person({_cell(text): n for text, n in person.counted.items()}, cells, self.context)
+            person.counted = now
+
     # --- 3: books ------------------------------------------------------------------------------------
 
     def _books(self) -> None:
@@ -499,6 +567,11 @@ def _compared(purchase: Purchase) -> Purchase:
         msgspec.structs.replace(visit, code=code) for visit in purchase.visits if (code := normal_code(visit.code))
     )
     return msgspec.structs.replace(purchase, codes=codes, visits=visits)
+
+
+def _cell(text: str) -> Cell:
+    name, program, kind, minute = text.split(SEPARATOR)
+    return Cell(name, program, kind, int(minute))
 
 
 def _note(notes: dict[str, Any], name: str, body: Any) -> None:

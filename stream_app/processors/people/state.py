@@ -8,7 +8,7 @@ import msgspec
 
 from stream_app.domain.referral.buyer import Decided, Settled
 from stream_app.domain.referral.codes import Claim
-from stream_app.domain.referral.facts import FirstPaid, Inherited, Known, Moment, Purchase, Visit
+from stream_app.domain.referral.facts import Binding, FirstPaid, Inherited, Known, Moment, Purchase, Visit
 from stream_app.domain.referral.ledger import Open, Ranks, Sums
 from stream_app.domain.referral.member import Membership
 
@@ -20,12 +20,13 @@ MAX_CAPTURED = 50
 MAX_SEEN = 8 * 4_096
 IDS_A_ROW = 256
 
-# Rows: entries and sold purchases by hash of their id, then ips by hash, then pages of ids.
+# Rows: entries and sold purchases by hash of their id, then ips by hash, pages of ids, and referred people by hash.
 ENTRY_ROWS = 0
-SOLD_ROWS = 1 << 30
-IP_ROWS = 2 << 30
-PAGE_ROWS = 3 << 30
-ROWS_OF_A_KIND = 1 << 30
+ROWS_OF_A_KIND = 1 << 29
+SOLD_ROWS = 1 * ROWS_OF_A_KIND
+IP_ROWS = 2 * ROWS_OF_A_KIND
+PAGE_ROWS = 3 * ROWS_OF_A_KIND
+BOUND_ROWS = 4 * ROWS_OF_A_KIND
 
 
 class WalkTold(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -51,6 +52,13 @@ class Sold(msgspec.Struct, gc=False, array_like=True):
     purchase: Purchase
     decided: tuple[Decided, ...]
     told: tuple[WalkTold, ...]
+
+
+class Referred(msgspec.Struct, gc=False, array_like=True):
+    """Somebody this person referred."""
+
+    id: str
+    binding: Binding
 
 
 class IpCount(msgspec.Struct, gc=False, array_like=True):
@@ -125,6 +133,12 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """Code and enrolment → the claim as told."""
     invites: dict[str, int] = {}
     """Programme → invitations sent."""
+    bound: dict[str, int] = {}
+    """Programme → people this person referred."""
+    bound_told: dict[str, WalkTold] = {}
+    """Programme → the binding as told to the referrer."""
+    counted: dict[str, int] = {}
+    """What counters have of the person."""
     seen: bytes = b""
     books: Books = msgspec.field(default_factory=Books)
 
