@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from stream_app.engine.rows import split_timer, timer_key
+from stream_app.engine.rows import split_timer, timer_key, timers_from
 from stream_app.engine.state import Timers
 from stream_app.hosts.stores import MemoryStore
 
@@ -68,9 +68,11 @@ class Counted(MemoryStore):
     def __init__(self) -> None:
         super().__init__()
         self.scans = 0
+        self.starts: list[bytes] = []
 
     def scan(self, start: bytes, stop: bytes, limit: int) -> list[bytes]:
         self.scans += 1
+        self.starts.append(start)
         return super().scan(start, stop, limit)
 
 
@@ -102,3 +104,37 @@ def test_many_removals_on_their_way_hide_no_timer_behind_them() -> None:
             timers.take()
     assert timers.due(200, 1) == [timer_key(99, TAG, b"k")]
     assert timers.due(200, 10) == [timer_key(99, TAG, b"k"), timer_key(100, TAG, b"k")]
+
+
+def test_what_is_put_while_due_ones_are_handled_is_not_passed_over() -> None:
+    """Though it is due before them."""
+    store = MemoryStore()
+    store.write([(timer_key(due, TAG, b"k"), b"") for due in (10, 20)])
+    timers = Timers(store)
+    first, second = timers.due(50, 5)
+    timers.remove(first)
+    timers.put(5, TAG, b"x")
+    timers.remove(second)
+    store.write(list(timers.take().items()))
+    timers.landed()
+    assert timers.due(50, 5) == [timer_key(5, TAG, b"x")]
+
+
+def test_scans_begin_where_the_last_ones_ended() -> None:
+    """A store is slow where much was deleted: nobody goes there again. But due ones that were not handled are found."""
+    store = Counted()
+    store.write([(timer_key(due, TAG, b"k"), b"") for due in (*range(1, 11), 50)])
+    timers = Timers(store)
+    for row in timers.due(5, 100):
+        timers.remove(row)
+    store.starts.clear()
+    assert timers.due(7, 100) == [timer_key(due, TAG, b"k") for due in (6, 7)]
+    assert store.starts == [timers_from(5)]
+    timers.remove(timer_key(7, TAG, b"k"))
+    assert timers.due(8, 100) == [timer_key(due, TAG, b"k") for due in (6, 8)]
+    for due in (6, 8, 9, 10):
+        timers.remove(timer_key(due, TAG, b"k"))
+    assert timers.due(20, 100) == []
+    store.starts.clear()
+    assert timers.due(50, 100) == [timer_key(50, TAG, b"k")]
+    assert store.starts == [timers_from(50)]
