@@ -78,9 +78,19 @@ def read_topic(settings: Settings, topic: str) -> list[bytes]:
 
 async def _read(settings: Settings, name: str) -> list[bytes]:
     from aiokafka import AIOKafkaConsumer, TopicPartition
+    from aiokafka.admin import AIOKafkaAdminClient
 
     from stream_app.settings.security import client_options
 
+    admin = AIOKafkaAdminClient(**client_options(settings.kafka))
+    await admin.start()
+    try:
+        counts = {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics()}
+    finally:
+        await admin.close()
+    if name not in counts:
+        raise CannotRead(f"{settings.kafka.bootstrap}: there is no topic {name}")
+    partitions = [TopicPartition(name, partition) for partition in range(counts[name])]
     consumer = AIOKafkaConsumer(
         **client_options(settings.kafka),
         group_id=None,
@@ -91,11 +101,6 @@ async def _read(settings: Settings, name: str) -> list[bytes]:
     )
     try:
         await consumer.start()
-        # A consumer without a topic knows no cluster metadata of it: asking for the topic fetches them.
-        known = await consumer.topics()
-        if name not in known:
-            raise CannotRead(f"{settings.kafka.bootstrap}: there is no topic {name}")
-        partitions = [TopicPartition(name, p) for p in sorted(consumer.partitions_for_topic(name) or ())]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         await consumer.seek_to_beginning(*partitions)
