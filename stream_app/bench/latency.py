@@ -16,6 +16,8 @@ from stream_app.bench.pacer import SAMPLED_PARTITIONS, TEMPO
 from stream_app.bench.throughput import commits
 from stream_app.devtools import scrape
 from stream_app.devtools.child import Child, module
+from stream_app.domain.counters.dimensions import key_of
+from stream_app.engine.partitioning import partition_of
 
 WARM_UP_S = 40.0
 """Until the number of visits under way is steady."""
@@ -33,6 +35,13 @@ class _Session(msgspec.Struct, gc=False):
     """Empty, as the rest, in a retraction."""
 
 
+class _Counter(msgspec.Struct, gc=False):
+    dimension: str
+    window: str
+    keys: dict[str, str]
+    counts: dict[str, int]
+
+
 class _Reader:
     """When each result was first seen, epoch ms."""
 
@@ -42,6 +51,9 @@ class _Reader:
         self._conversions = topics.topic_name(topics.ATTRIBUTED_CONVERSIONS, kafka)
         self._sessions = topics.topic_name(topics.ATTRIBUTED_SESSIONS, kafka)
         self.seen: dict[str, int] = {}
+        self._counters = topics.topic_name(topics.LEAD_COUNTERS, kafka)
+        self.counted: list[tuple[int, int]] = []
+        """(conversions that the total of their goal showed, when it was seen)."""
         self.records = 0
 
     async def read(self, ready: asyncio.Event, stop: asyncio.Event) -> None:
@@ -50,6 +62,8 @@ class _Reader:
 
         conversion = msgspec.json.Decoder(_Conversion).decode
         session = msgspec.json.Decoder(_Session).decode
+        counter = msgspec.json.Decoder(_Counter).decode
+        of_all = partition_of(key_of("all", ()), self._kafka.partitions)
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._kafka.servers, isolation_level="read_committed", fetch_max_wait_ms=100
         )
@@ -58,6 +72,7 @@ class _Reader:
             consumer.assign(
                 [TopicPartition(self._conversions, p) for p in range(self._kafka.partitions)]
                 + [TopicPartition(self._sessions, p) for p in range(SAMPLED_PARTITIONS)]
+                + [TopicPartition(self._counters, of_all)]
             )
             await consumer.seek_to_beginning()
             ready.set()
@@ -67,6 +82,12 @@ class _Reader:
                 for tp, records in batches.items():
                     self.records += len(records)
                     for record in records:
+                        if tp.topic == self._counters:
+                            if record.value is not None:
+                                shown = counter(record.value)
+                                if shown.window == "total" and shown.keys.get("goal") == "lead_form":
+                                    self.counted.append((shown.counts.get("conversions", 0), now))
+                            continue
                         if tp.topic == self._conversions:
                             key = conversion(record.value).event_id
                         else:
@@ -122,6 +143,7 @@ async def measure(lab: Lab, rate: float) -> dict[str, Any]:
         "rss_peak_mib": round(usage.peak_rss_bytes / 2**20),
         "conversions": _summary(found["c"]),
         "sessions_opened": _summary(found["s"]),
+        "counters": _summary(_counted(stamps, reader.counted, began_ms + int(WARM_UP_S * 1000))),
         "as_the_worker_measures": {
             f"p{share}_ms": round((scrape.quantile(metrics.LATENCY, share / 100, end, warm) or 0) * 1000)
             for share in (50, 95, 99)
@@ -154,11 +176,28 @@ def _match(stamps: Path, seen: dict[str, int], since_ms: int) -> dict[str, list[
             appended = int(at)
             if appended < since_ms or key in taken:
                 continue
+            if kind == "l":
+                continue
             when = seen.get(key)
             if when is None and kind == "s":
                 continue
             taken.add(key)
             found[kind].append(None if when is None else float(when - appended))
+    return found
+
+
+def _counted(stamps: Path, counted: list[tuple[int, int]], since_ms: int) -> list[float | None]:
+    """Milliseconds from the append of each counted conversion until the total of its goal has so many of them: the
+    first appended is taken for the first counted."""
+    with stamps.open(encoding="ascii") as lines:
+        appended = sorted(int(line.rpartition(" ")[2]) for line in lines if line.startswith("l "))
+    found: list[float | None] = []
+    at = 0
+    for number, moment in enumerate(appended, start=1):
+        while at < len(counted) and counted[at][0] < number:
+            at += 1
+        if moment >= since_ms:
+            found.append(float(counted[at][1] - moment) if at < len(counted) else None)
     return found
 
 

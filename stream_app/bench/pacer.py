@@ -2,7 +2,8 @@
 
     python -m stream_app.bench.pacer CONFIG RATE SECONDS SEED STAMPS
 
-A line of STAMPS: `c EVENT_ID MS` for a conversion, `s CLIENT_ID OCCURRED_AT MS` for a click on a sampled partition.
+A line of STAMPS: `c EVENT_ID MS` for a conversion, `l EVENT_ID MS` for one that counters count,
+`s CLIENT_ID OCCURRED_AT MS` for a click on a sampled partition.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from stream_app.simulator.visit import Behaviour
 
 TEMPO = 0.1
 """People who read ten times as fast: at a high rate, visits then reach their steady number within half a minute."""
+COUNTED = b'"goal":"lead_form"'
+"""In conversions of the one goal that the deployment has settings for."""
 SAMPLED_PARTITIONS = 2
 """Clicks (and sessions) of the first partitions only are looked at: looking costs processor time, too."""
 
@@ -42,7 +45,10 @@ async def feed(config: Path, rate: float, seconds: float, seed: int, *, stamp: b
     def on_delivery(records: list[Record], appended_ms: int) -> None:
         for record in records:
             if record.topic == "conversions":
-                lines.write(f"c {record.value[13:45].decode()} {appended_ms}\n")
+                name = record.value[13:45].decode()
+                lines.write(f"c {name} {appended_ms}\n")
+                if COUNTED in record.value:
+                    lines.write(f"l {name} {appended_ms}\n")
             elif record.key is not None and record.place % kafka.partitions < SAMPLED_PARTITIONS:
                 lines.write(f"s {record.key.decode()} {record.occurred_at} {appended_ms}\n")
 

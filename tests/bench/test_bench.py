@@ -46,6 +46,14 @@ def test_latency_is_from_append_to_first_sight_and_tells_what_is_missing(tmp_pat
     assert latency._summary(found["c"])["missing"] == 1
 
 
+def test_a_counted_conversion_is_fresh_once_the_total_of_its_goal_has_so_many(tmp_path: Path) -> None:
+    """The first appended is taken for the first counted; what never shows is told."""
+    stamps = tmp_path / "stamps"
+    stamps.write_text("c a 90\nl a 90\nl c 1200\nc c 1200\nl b 1000\ns k 999 1005\nl d 1300\n", encoding="ascii")
+    assert latency._counted(stamps, [(1, 150), (3, 1250)], since_ms=950) == [250.0, 50.0, None]
+    assert latency._match(stamps, {"a": 95, "c": 1210}, since_ms=0)["c"] == [5.0, 10.0]
+
+
 def test_a_profile_names_functions_by_their_share() -> None:
     raw = (
         "main (a/b/cli.py:1);work (a/engine/task.py:7);fold (a/p/j.py:3) 60\nmain (a/b/cli.py:1);idle (x/y/z.py:2) 40\n"

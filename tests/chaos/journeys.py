@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from tests.chaos.logs import QUIET, Read, read
 from tests.chaos.oracle import Verdict, check_offsets, check_stores, last_rows
 
 OUTPUTS = ("attributed-sessions", "attributed-conversions")
+COUNTERS = "lead-counters"
+PLACES = 40
+"""Values per dimension and window: five in each of eight tasks, so that some find no place and count as `(other)`."""
 GRACE_MINUTES = 100
 TIMEOUT_MINUTES = 30
 _LAST = "the-last-"
@@ -37,8 +41,8 @@ class Journeys(Arena):
     def _create_topics(self, changelog: dict[str, str]) -> None:
         prefix = self.spec.prefix
         kept = {"retention.ms": "-1"}
-        outputs = ("lead-updates", "costs", "referral-events", "leads", "lead-counters", "referral-rewards")
-        names = (*self.inputs, *OUTPUTS, *outputs, "referral-counters", "dead-letters")
+        outputs = ("lead-updates", "costs", "referral-events", "leads", "referral-rewards")
+        names = (*self.inputs, *OUTPUTS, COUNTERS, *outputs, "referral-counters", "dead-letters")
         self.create({prefix + name: kept for name in names})
         self.create({self.repartition: kept, self.changelog: {"cleanup.policy": "compact", **changelog}})
         config = self.directory / "settings.toml"
@@ -61,6 +65,8 @@ class Journeys(Arena):
             [sessions]
             timeout_minutes = {TIMEOUT_MINUTES}
             grace_minutes = {GRACE_MINUTES}
+            [counters]
+            values = {PLACES}
             """
         )
         self.spec = msgspec.structs.replace(self.spec, config=str(config), topology="journeys")
@@ -124,7 +130,9 @@ class Journeys(Arena):
             command += [f"--{name}", str(self.directory / f"{name}.jsonl")]
         done = subprocess.run(command, cwd=Path.cwd(), capture_output=True, text=True, check=False, timeout=200)
         assert done.returncode == 0, done.stderr[-3000:]
-        outputs = {name: _last(out.joinpath(f"{name}.jsonl").read_bytes().splitlines()) for name in OUTPUTS}
+        outputs = {
+            name: _last(out.joinpath(f"{name}.jsonl").read_bytes().splitlines()) for name in (*OUTPUTS, COUNTERS)
+        }
         judged = out.joinpath("dead-letters.jsonl").read_bytes().count(b"\n")
         return outputs, dead, {"events": records, "clients": len(clients), "rejected": sum(dead.values()) + judged}
 
@@ -147,6 +155,7 @@ class Journeys(Arena):
                     continue
                 what = "missing" if have is None else "surplus" if want is None else "different"
                 verdict.no(what, (name, key, have, want))
+        self._compare_counters(outputs[COUNTERS], verdict)
         verdict.facts["aborted"] = aborted
         seen: Counter[tuple[str, int, int]] = Counter()
         for record in read(self.bootstrap, f"{self.spec.prefix}dead-letters", self.spec.partitions):
@@ -162,6 +171,41 @@ class Journeys(Arena):
         if sum(seen.values()) != facts["rejected"]:
             verdict.no("dead letters", (sum(seen.values()), facts["rejected"]))
         return verdict
+
+    def _compare_counters(self, replayed: dict[str, Any], verdict: Verdict) -> None:
+        """Each counter by itself; where keys found no place, here or in the replay, all of a dimension together."""
+        records = read(self.bootstrap, self.spec.prefix + COUNTERS, self.spec.partitions)
+        verdict.facts[COUNTERS] = len(records)
+        _check_revisions(COUNTERS, [record for record in records if record.value is not None], verdict)
+        newest = {record.key: record.value for record in records}
+        got = _added_up(_last(value for value in newest.values() if value is not None).values())
+        wanted = _added_up(replayed.values())
+        overflowed = 0
+        for name in got.keys() | wanted.keys():
+            have, want = got.get(name), wanted.get(name)
+            if have is None or want is None:
+                verdict.no("missing" if have is None else "surplus", (COUNTERS, name))
+                continue
+            part = "keys"
+            if any('"(other)"' in key for side in (have, want) for key in side["keys"]):
+                part, overflowed = "sum", overflowed + 1
+            if have[part] != want[part]:
+                verdict.no("different", (COUNTERS, name, have[part], want[part]))
+        verdict.facts["counters"] = len(wanted)
+        verdict.facts["overflowed"] = overflowed
+
+
+def _added_up(counters: Any) -> dict[str, dict[str, Any]]:
+    """Counters of one window, dimension and currency, by key; added up, figure by figure, as `sum`."""
+    groups: dict[str, dict[str, Any]] = {}
+    for counter in counters:
+        name = " ".join(str(counter[field]) for field in ("window", "window_start", "dimension", "currency"))
+        group = groups.setdefault(name, {"sum": Counter(), "keys": {}})
+        group["keys"][json.dumps(counter["keys"])] = counter
+        for part in ("counts", "sums", "funnel"):
+            for field, amount in (counter[part] or {}).items():
+                group["sum"][field] += Decimal(amount)
+    return groups
 
 
 def _client_of(record: Read) -> str | None:
@@ -184,7 +228,7 @@ def _last(values: Any) -> dict[str, Any]:
         last[record["id"]] = record
     for key, record in list(last.items()):
         record.pop("revision")
-        if record["retracted"] or record["client_id"].startswith(_LAST):
+        if record["retracted"] or record.get("client_id", "").startswith(_LAST):
             del last[key]
     return last
 
