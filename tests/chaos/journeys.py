@@ -26,7 +26,7 @@ OUTPUTS = ("attributed-sessions", "attributed-conversions")
 COUNTERS = "lead-counters"
 PLACES = 40
 """Values per dimension and window: five in each of eight tasks, so that some find no place and count as `(other)`."""
-GRACE_MINUTES = 100
+GRACE_MINUTES = 130
 TIMEOUT_MINUTES = 30
 _LAST = "the-last-"
 """Clients whose events only move stream time to the end."""

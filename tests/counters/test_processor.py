@@ -89,6 +89,33 @@ def test_two_spellings_in_one_commit_are_one_counter() -> None:
     assert desk.counts["counter_deltas"] == 5
 
 
+def test_campaigns_with_one_id_are_one_under_the_name_that_came_first() -> None:
+    """And they meet what has that name and no id (semantics 37)."""
+    desk = Desk(CounterRules())
+    named = ONE._replace(campaign="Spring", campaign_id="77")
+    renamed = ONE._replace(campaign="Spring sale", campaign_id="77")
+    other = ONE._replace(campaign="Spring sale", campaign_id="78")
+    desk.commit([(visit(where=named), 1)], START * MS)
+    desk.commit([(visit(where=renamed), 1), (visit(where=ONE._replace(campaign="SPRING")), 1)])
+    desk.commit([(visit(where=other), 1), (visit(where=renamed), 1)])
+    desk.commit([(visit(where=renamed), -1)])
+    for window in ("1m", "1h", "1d", "total"):
+        found = {r["keys"]["campaign"]: r["counts"]["sessions"] for r in desk.find("campaign", window)}
+        assert found == {"Spring": 3, "Spring sale": 1}
+
+
+def test_an_id_without_a_place_counts_by_its_name() -> None:
+    """Ids are bounded as names are."""
+    desk = Desk(CounterRules(values=2))
+    for campaign_id in ("1", "2", "3"):
+        for campaign in ("a", "b"):
+            where = ONE._replace(campaign=campaign, campaign_id=campaign_id)
+            desk.commit([(visit(where=where), 1)], START * MS)
+    # "1" and "2" met "a" first and have the two places; "3" has none.
+    found = {r["keys"]["campaign"]: r["counts"]["sessions"] for r in desk.find("campaign", "total")}
+    assert found == {"a": 5, "b": 1}
+
+
 def test_goals_take_the_sessions_and_cost_of_all_and_follow_them() -> None:
     """Their rates are right after every commit, also when only the sessions changed (semantics 39)."""
     desk = Desk(CounterRules())

@@ -22,6 +22,9 @@ OTHER: Final = "(other)"
 """The key of what found no place under its own."""
 
 GOALS: Final = "goal"
+BY_ID: Final = "campaign_id"
+"""No counters: whoever owns a campaign's id knows its name as first seen, and sends on what is counted under the id to
+the campaign of that name."""
 FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "all": (),
     "channel": ("channel",),
@@ -30,10 +33,11 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "platform": ("platform",),
     GOALS: ("goal",),
     **{name: (name,) for name in OPTIONAL_DIMENSIONS},
+    BY_ID: ("source", "medium", "campaign"),
 }
 """Fields of the keys by dimension (semantics 37)."""
 
-_PREFIX: Final = dict(zip(FIELDS, b"acskpgtnlor", strict=True))
+_PREFIX: Final = dict(zip(FIELDS, b"acskpgtnlori", strict=True))
 _SEGMENT_PREFIX: Final = ord("x")
 KEY_SIZE: Final = 13
 _MAX_REMEMBERED: Final = 20_000
@@ -98,7 +102,10 @@ class Addresses:
             yield self._all, "all", (), ""
         if where is None:
             return
-        source, medium, campaign, channel, platform, term, content = where
+        source, medium, campaign, channel, platform, term, content, campaign_id = where
+        if campaign_id and dimensions & CAMPAIGN:
+            yield key_of(BY_ID, (source, medium, campaign_id)), BY_ID, (source, medium, campaign), ""
+            dimensions &= ~CAMPAIGN
         places: tuple[tuple[int, str, tuple[str, ...]], ...] = (
             (CHANNEL, "channel", (channel,)),
             (SOURCE_MEDIUM, "source_medium", (source, medium)),

@@ -34,6 +34,7 @@ class Where(NamedTuple):
     platform: str
     term: str = ""
     content: str = ""
+    campaign_id: str = ""
 
 
 def where_of(source: Source) -> Where:
@@ -46,6 +47,7 @@ def where_of(source: Source) -> Where:
         source.source_platform,
         source.term,
         source.content,
+        source.campaign_id,
     )
 
 

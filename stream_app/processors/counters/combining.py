@@ -15,7 +15,8 @@ from stream_app.engine.processor import Context
 from stream_app.processors.counters.contributing import DELTA
 
 OVERFLOW = "counter-overflow"
-"""Kind of the records that tell the owner of `(other)` what found no place."""
+"""Kind of the records by which one counter key sends on to another: what found no place to `(other)`, what counts under
+a campaign's id to the campaign."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from stream_app.domain.counters.dimensions import GOALS, OTHER, key_of, other_of
+from stream_app.domain.counters.dimensions import BY_ID, GOALS, OTHER, key_of, other_of
 from stream_app.domain.counters.figures import Figures
 from stream_app.domain.counters.plans import Plans
 from stream_app.domain.counters.records import COUNTERS, Renderer, counter_id, keys_json, with_all
@@ -37,6 +37,8 @@ MAX_GOALS = 100
 change, so there must be few."""
 MAX_AT_HAND = 12
 """Decoded windows that a cached key keeps."""
+
+CAMPAIGN = "campaign"
 
 BLOCK = (60, 1_440, 8 * 1_440)
 """Minutes of a block by kind of window: an hour of minutes, a day of hours, eight days."""
@@ -137,6 +139,8 @@ class CountersProcessor:
     def fold(self, key: bytes, state: Counter | None, events: list[Delta], context: Context[Delta]) -> Counter | None:
         """Adds one commit's deltas of a key."""
         first = events[0]
+        if first.dimension == BY_ID:
+            return self._send_on(state, events, context)
         counter = state if state is not None else _new(first.dimension, first.keys)
         head = counter.head
         unbounded = head.dimension == "all" or (bool(head.keys) and head.keys[-1] == OTHER)
@@ -157,6 +161,20 @@ class CountersProcessor:
         if refused:
             self._overflow(head.dimension, refused, context)
         return counter if head.total is not None or any(block >= 0 for block in head.blocks) else None
+
+    def _send_on(self, state: Counter | None, events: list[Delta], context: Context[Delta]) -> Counter | None:
+        """What counts under a campaign's id goes to the campaign of the name that came first with it. Ids have places
+        as other values have, kept for ever; one without a place counts by the name it comes with."""
+        if state is None and self._admit(BY_ID, TOTAL, 0, context.rows):
+            state = _new(BY_ID, events[0].keys)
+        gathered = context.gather(OVERFLOW)
+        for delta in events:
+            keys = state.head.keys if state is not None else delta.keys
+            changes = gathered.setdefault(key_of(CAMPAIGN, keys), (CAMPAIGN, keys, {}))[2]
+            for change in delta.changes:
+                when = change.minute, change.windows, change.currency, change.goal
+                add_to(changes, when, change.counts, change.amounts)
+        return state
 
     def _touched(self, events: list[Delta], context: Context[Delta]) -> dict[tuple[int, int], _Touched]:
         """The changes by window; those of expired windows are dropped."""
