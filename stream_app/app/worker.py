@@ -20,7 +20,9 @@ from stream_app.engine.task import Phase, TaskSettings
 from stream_app.engine.topology import Topology
 from stream_app.hosts.kafka.worker import KafkaOptions, KafkaWorker
 from stream_app.metrics import WorkerStats
+from stream_app.processors.people.reading import entries_of, referrer_document
 from stream_app.processors.readable import client_document, cost_document, lead_document
+from stream_app.processors.referral_counters import referrals_document
 from stream_app.settings import Settings
 from stream_app.settings.security import client_options
 from stream_app.topics import TOMBSTONE_RETENTION_MS, Catalogue
@@ -146,6 +148,8 @@ _READABLE: Mapping[str, tuple[str, Callable[[bytes, Any], dict[str, object]]]] =
     "client": ("journeys", client_document),
     "lead": ("leads", lead_document),
     "cost": ("costs", cost_document),
+    "referrer": ("people", lambda _key, _state: {}),
+    "referrals": ("referral-counters", referrals_document),
 }
 """What can be asked for: the processor that keeps it, and how its state is told to people."""
 
@@ -179,5 +183,11 @@ class StateQueries:
         task = self._worker.tasks.tasks.get(partition_of(key, self._worker.topology.partitions))
         if task is None or task.phase is not Phase.RUNNING:
             raise NotReady("its task is not running here")
-        found = task.bench.states[processor].committed(key)
-        return None if found is None else msgspec.json.encode(readable(key, found))
+        states = task.bench.states[processor]
+        found = states.committed(key)
+        if found is None:
+            return None
+        if kind == "referrer":
+            assert task.store is not None  # it is running
+            return msgspec.json.encode(referrer_document(key, found, entries_of(task.store, states.tag, key)))  # type: ignore[arg-type]
+        return msgspec.json.encode(readable(key, found))

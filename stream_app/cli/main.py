@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "counters": ("stream_app.cli.counters:counters", "Tables of live counters: by channel, campaign, goal, …"),
     "report": ("stream_app.cli.report:report", "A period beside the one before, and the deals with their chains."),
     "dlq": ("stream_app.cli.dlq:dlq", "List, show or replay dead letters."),
+    "programs": ("stream_app.cli.programs:programs", "Check referral programmes, and what they would pay."),
+    "rewards": ("stream_app.cli.rewards:rewards", "Rewards of one partner: as JSON, CSV or a page."),
     "state": ("stream_app.cli.state:state", "What the workers know of one client."),
     "simulate": ("stream_app.cli.simulate:simulate", "Believable traffic at a given rate, with faults on request."),
     "bench": ("stream_app.cli.bench:bench", "Measure throughput, latency, memory and recovery."),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from stream_app.domain.counters.windows import DAY, TOTAL, Windows, expires_at, is_expired
+from stream_app.domain.money import shown
 from stream_app.domain.referral.counting import (
     COUNTERS,
     DELTA,
+    SUMS,
     Cell,
     Change,
     Delta,
@@ -196,6 +199,25 @@ class ReferralCountersProcessor:
     def save(self, _key: bytes, state: Head, _rows: Rows) -> bytes:
         """The key's bytes; windows are in rows already."""
         return _encode(state)
+
+
+def referrals_document(_key: bytes, head: Head) -> dict[str, object]:
+    """Figures of one key, in total."""
+    users = sum(head.joined.values())
+    record = record_of(
+        (head.dimension, head.keys), TOTAL, 0, "", head.total, users, base=True, revision=0, rules_version=""
+    )
+    sums = {
+        currency: {name: shown(amounts.get(name, Decimal(0)), currency) for name in SUMS}
+        for currency, amounts in sorted(head.total.sums.items())
+    }
+    return {
+        "dimension": head.dimension,
+        "keys": record.keys,
+        "counts": msgspec.to_builtins(record.counts),
+        "sums": sums,
+        "rates": msgspec.to_builtins(record.rates),
+    }
 
 
 def _read(_key: bytes | None, value: bytes | None, _ts: int) -> Delta:

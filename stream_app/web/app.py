@@ -32,8 +32,8 @@ def create_web(
     token: str = "",
     refresh: Callable[[], None] | None = None,
 ) -> web.Application:
-    """The application with /, /health/live, /health/ready, /metrics, /counters, /state/{kind}/{id}, /clients/{id} and
-    /leads/{id}.
+    """The application with /, /health/live, /health/ready, /metrics, /counters, /state/{kind}/{id}, /clients/{id},
+    /leads/{id}, /rewards/{user_id} and /referrals/{dimension}/{keys}.
 
     Lookups need `token` as a bearer token; without one they are off. `refresh` is called before metrics are read.
     """
@@ -50,6 +50,8 @@ def create_web(
             web.get("/state/{kind}/{id:.+}", routes.state),
             web.get("/clients/{id:.+}", routes.client),
             web.get("/leads/{id:.+}", routes.lead),
+            web.get("/rewards/{id:.+}", routes.rewards),
+            web.get("/referrals/{dimension}/{keys:.+}", routes.referrals),
         ]
     )
     application.cleanup_ctx.append(routes.session)
@@ -112,6 +114,16 @@ class _Routes:
     async def lead(self, request: web.Request) -> web.Response:
         """One lead's state."""
         return await self._lookup(request, "lead", request.match_info["id"])
+
+    async def rewards(self, request: web.Request) -> web.Response:
+        """What one person is owed."""
+        return await self._lookup(request, "referrer", request.match_info["id"])
+
+    async def referrals(self, request: web.Request) -> web.Response:
+        """Figures of a programme, or of a code, kind of advocate or level in it: `program/friends`,
+        `code/friends/anna`."""
+        keys = request.match_info["keys"].split("/", 1)
+        return await self._lookup(request, "referrals", "\x1f".join([request.match_info["dimension"], *keys]))
 
     async def state(self, request: web.Request) -> web.Response:
         """The state of one key."""

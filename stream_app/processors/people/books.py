@@ -459,7 +459,7 @@ class Bookkeeper:
 
     def _gauge(self, entry: Entry, *, gone: bool) -> None:
         """For operators: rewards by status."""
-        now = "" if gone or not _is_shown(entry) else STATUSES[entry.shown_status]
+        now = "" if gone or not is_shown(entry) else STATUSES[entry.shown_status]
         before = self._statuses[entry.id]
         if now != before:
             if before:
@@ -468,7 +468,7 @@ class Bookkeeper:
                 self._context.count("rewards", now)
 
     def _emit(self, entry: Entry, *, gone: bool) -> None:
-        if gone or not _is_shown(entry):
+        if gone or not is_shown(entry):
             if entry.digest:
                 self._retract(entry.id)
                 entry.digest = 0
@@ -509,7 +509,7 @@ class Bookkeeper:
             self._counter.move(entry, before, after, self._context)
 
     def _counted(self, entry: Entry) -> Counted:
-        if entry.id in self._taken or not _is_shown(entry):
+        if entry.id in self._taken or not is_shown(entry):
             return Counted()
         walk = entry.walk
         where = places(walk.program, walk.code if walk.level == 1 else "", entry.advocate_kind, walk.level)
@@ -520,7 +520,7 @@ class Bookkeeper:
     def _entry(self, entry_id: str) -> Entry | None:
         entry = self._entries.get(entry_id)
         if entry is not None and entry_id not in self._before:
-            self._statuses[entry_id] = STATUSES[entry.shown_status] if _is_shown(entry) else ""
+            self._statuses[entry_id] = STATUSES[entry.shown_status] if is_shown(entry) else ""
             self._before[entry_id] = self._counted(entry)
         return entry
 
@@ -558,7 +558,7 @@ def _void(entry_id: str, walk: Walk) -> Entry:
     return Entry(entry_id, walk, "percent", Rate(Decimal(0)), "", Decimal(0), REJECTED, (), 0)
 
 
-def _is_shown(entry: Entry) -> bool:
+def is_shown(entry: Entry) -> bool:
     """Whether there is anything to say about it: somebody who is owed nothing has no record."""
     return bool(entry.currency) and bool(entry.due or (entry.status == REJECTED and entry.reasons))
 

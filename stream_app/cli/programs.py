@@ -1,0 +1,96 @@
+"""`stream-app programs`: look at referral programmes before they pay."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from stream_app.cli.common import Moment, fail
+
+if TYPE_CHECKING:
+    from stream_app.domain.referral.dryrun import Example, Outcome
+
+
+@click.group(short_help="Check referral programmes, and what they would pay.")
+def programs() -> None:
+    """Referral programmes of a settings file."""
+
+
+@programs.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--program", "name", default="", help="Only this one.")
+@click.option(
+    "--purchases",
+    type=click.File("r", encoding="utf-8"),
+    help="Example purchases, one JSON object a line: value, currency, goal, status, profit, advocate_kind, day (after "
+    "the visit), refund. - reads standard input. Without it: 20, 100 and 1000.",
+)
+@click.option("--at", type=Moment(), help="When the visit through the link is; without it now.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object for each purchase.")
+def check(file: Path, name: str, purchases: IO[str] | None, at: int | None, as_json: bool) -> None:
+    """Checks the programmes in FILE and explains what they pay on example purchases.
+
+    The purchases are those of one referred person, in the order given, each with three referrers above. It is the code
+    that pays: rates, conditions, caps, the first N, rounding, refunds. Ends with status 1 if a programme is wrong.
+    """
+    import msgspec
+
+    from stream_app.domain.referral.dryrun import Example, try_out
+    from stream_app.settings import SettingsError, load
+    from stream_app.settings.programs import programs_of
+
+    try:
+        settings = load(file)
+    except SettingsError as exc:
+        fail(str(exc))
+    try:
+        lines = [line for line in purchases if line.strip()] if purchases is not None else _USUAL
+        examples = [msgspec.json.decode(line, type=Example) for line in lines]
+    except msgspec.DecodeError as exc:
+        fail(f"a purchase cannot be read: {exc}")
+    found = programs_of(settings)
+    chosen = [program for program in found.by_name.values() if not name or program.name == name]
+    if not chosen:
+        fail(f"no programme {name!r} in {file}" if name else f"no [[programs]] in {file}")
+    starts = at if at is not None else int(time.time()) * 1000
+    for program in chosen:
+        outcomes = try_out(program, examples, found.exchange, starts)
+        if as_json:
+            for outcome, example in zip(outcomes, examples, strict=True):
+                record = {
+                    "program": program.name,
+                    "purchase": msgspec.to_builtins(example),
+                    **msgspec.to_builtins(outcome),
+                }
+                click.echo(json.dumps(record))
+        else:
+            _show(program.name, program.kind, examples, outcomes)
+
+
+_USUAL = ['{"value":"20"}', '{"value":"100"}', '{"value":"1000"}']
+
+
+def _show(name: str, kind: str, examples: Sequence[Example], outcomes: Sequence[Outcome]) -> None:
+    """For people."""
+    click.echo(f"{name} ({kind.replace('_', ' ')}): good")
+    for example, outcome in zip(examples, outcomes, strict=True):
+        click.echo(f"  {outcome.number}. {_purchase(example)}")
+        if outcome.why:
+            click.echo(f"     nobody is paid: {outcome.why}")
+        for payment in outcome.payments:
+            notes = f" [{', '.join(payment.notes)}]" if payment.notes else ""
+            after = f", {payment.after_refund} after the refund" if payment.after_refund != payment.amount else ""
+            amount = f"{payment.amount} {payment.currency} ({payment.kind}, {payment.rate})"
+            click.echo(f"     {payment.who}: {amount}{after}{notes}")
+
+
+def _purchase(example: Example) -> str:
+    import msgspec
+
+    given = {k: v for k, v in msgspec.to_builtins(example).items() if v not in ("", None, "0", 0)}
+    return ", ".join(f"{k} {v}" for k, v in given.items())

@@ -1,0 +1,143 @@
+"""The statement of one partner: every reward with its grounds, and what is due, as CSV and as a page to read."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from html import escape
+from typing import Any
+
+import msgspec
+
+from stream_app.domain.money import shown
+from stream_app.domain.referral.ledger import MONEY_KINDS, STATUSES
+
+COLUMNS = (
+    "occurred_at",
+    "program",
+    "level",
+    "role",
+    "referred_user",
+    "code",
+    "conversion_id",
+    "kind",
+    "basis",
+    "rate",
+    "amount",
+    "currency",
+    "status",
+    "due_at",
+    "paid_at",
+    "payout",
+    "reasons",
+    "id",
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """Rewards of one person, oldest first, and sums by currency and status."""
+
+    user: str
+    rewards: tuple[dict[str, Any], ...]
+    sums: dict[str, dict[str, Decimal]]
+
+    def due(self, currency: str) -> Decimal:
+        """Approved and not paid: what could be paid out now; negative: carried forward."""
+        return sum(
+            (
+                Decimal(r["amount"])
+                for r in self.rewards
+                if r["currency"] == currency and r["status"] == "approved" and r["kind"] in MONEY_KINDS
+            ),
+            Decimal(0),
+        )
+
+
+def statement(user: str, rewards: Iterable[dict[str, Any]], since: str = "", until: str = "") -> Statement:
+    """From records of `referral-rewards`, the last of each id; conversions from `since` to before `until` (RFC 3339
+    in UTC, or the beginning of one)."""
+    kept = sorted(
+        (
+            r
+            for r in rewards
+            if r.get("user_id") == user
+            and not r.get("retracted")
+            and (not since or r["occurred_at"] >= since)
+            and (not until or r["occurred_at"] < until)
+        ),
+        key=lambda r: (r["occurred_at"], r["id"]),
+    )
+    sums: dict[str, dict[str, Decimal]] = {}
+    for reward in kept:
+        of_currency = sums.setdefault(reward["currency"], dict.fromkeys(STATUSES, Decimal(0)))
+        of_currency[reward["status"]] += Decimal(reward["amount"])
+    return Statement(user, tuple(kept), sums)
+
+
+def as_csv(made: Statement) -> str:
+    """RFC 4180 with a header. Texts that a spreadsheet would take for a formula get an apostrophe."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(COLUMNS)
+    for reward in made.rewards:
+        writer.writerow([_cell(name, reward.get(name)) for name in COLUMNS])
+    return out.getvalue()
+
+
+def _cell(name: str, value: object) -> str:
+    if value is None:
+        return ""
+    text = " ".join(value) if isinstance(value, list | tuple) else str(value)
+    return f"'{text}" if name not in {"amount", "basis"} and text.startswith(_FORMULA) else text
+
+
+def as_page(made: Statement) -> str:
+    """One HTML page that needs nothing else: sums, then every reward. For the partner, on paper or on a screen."""
+    rows = "".join(f"<tr>{_cells(reward)}</tr>\n" for reward in made.rewards)
+    sums = "".join(
+        f"<tr><th>{escape(currency)}</th>"
+        + "".join(f"<td>{shown(amounts[status], currency)}</td>" for status in STATUSES)
+        + f"<td><b>{shown(made.due(currency), currency)}</b></td></tr>\n"
+        for currency, amounts in sorted(made.sums.items())
+    )
+    return _PAGE.format(
+        user=escape(made.user),
+        count=len(made.rewards),
+        statuses="".join(f"<th>{status.replace('_', ' ')}</th>" for status in STATUSES),
+        sums=sums,
+        rows=rows,
+    )
+
+
+def _cells(reward: dict[str, Any]) -> str:
+    what = f"level {reward['level']}" if reward.get("level") else "welcome reward"
+    grounds = f"{reward['rate']} of {reward['basis']}" if reward.get("basis") else str(reward["rate"])
+    cells: Sequence[str] = (
+        str(reward["occurred_at"])[:10],
+        f"{reward['program']}, {what}",
+        str(reward["referred_user"]),
+        grounds,
+        f"{reward['amount']} {reward['currency']}",
+        str(reward["status"]).replace("_", " "),
+        str(reward["paid_at"] or reward["due_at"] or "")[:10],
+        ", ".join(reward.get("reasons") or ()).replace("_", " "),
+    )
+    return "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>Statement for {user}</title>
+<style>body{{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;color:#222}}
+table{{border-collapse:collapse;width:100%;margin:1rem 0}}th,td{{padding:.3rem .6rem;text-align:left;
+border-bottom:1px solid #ddd}}td{{font-variant-numeric:tabular-nums}}@media print{{body{{margin:0}}}}</style></head>
+<body><h1>Statement for {user}</h1>
+<table><thead><tr><th>currency</th>{statuses}<th>due now</th></tr></thead><tbody>
+{sums}</tbody></table>
+<h2>{count} rewards</h2>
+<table><thead><tr><th>date</th><th>for</th><th>referred</th><th>grounds</th><th>amount</th><th>status</th>
+<th>due or paid</th><th>notes</th></tr></thead><tbody>
+{rows}</tbody></table></body></html>
+"""

@@ -1,0 +1,206 @@
+"""Programmes: what is refused and why, what the examples in deploy/ pay, dry runs, links, statements."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from stream_app.cli.main import main
+from stream_app.domain.referral.links import LinkReader, read_capture
+from stream_app.domain.referral.statement import as_csv, as_page, statement
+from stream_app.settings import SettingsError, load, parse
+from stream_app.settings.programs import programs_of
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy" / "programs"
+AT = "2026-12-02T00:00:00Z"
+
+
+def check(file: Path, *lines: dict[str, object], code: int = 0) -> list[dict[str, object]]:
+    """What `programs check --json` says of purchases."""
+    purchases = "\n".join(json.dumps(line) for line in lines)
+    result = CliRunner().invoke(
+        main, ["programs", "check", str(file), "--at", AT, "--json", "--purchases", "-"], input=purchases
+    )
+    assert result.exit_code == code, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def paid(outcome: dict[str, object]) -> list[tuple[int, str, str]]:
+    return [(p["level"], p["amount"], p["kind"]) for p in outcome["payments"]]
+
+
+EXAMPLES = {
+    "one-sided-percent": (
+        [{"value": "99.95"}, {"value": "100", "day": 300}, {"value": "100", "day": 400}],
+        [[(1, "10.00", "percent")], [(1, "10.00", "percent")], []],
+    ),
+    "two-sided-fixed": (
+        [{"value": "49.99"}, {"value": "50"}, {"value": "500"}],
+        [[], [(0, "10.00", "discount"), (1, "15.00", "fixed")], []],
+    ),
+    "three-levels": (
+        [{"value": "1000"}, {"value": "9500", "refund": "100"}],
+        [
+            [(1, "100.00", "percent"), (2, "50.00", "percent"), (3, "20.00", "percent")],
+            [(1, "900.00", "percent"), (2, "475.00", "percent"), (3, "190.00", "percent")],
+        ],
+    ),
+    "partner-network": (
+        [{"value": "1000", "day": 365}, {"value": "1000", "advocate_kind": "expert"}, {"value": "20000"}],
+        [
+            [(1, "120.00", "percent"), (2, "30.00", "percent")],
+            [(1, "150.00", "percent"), (2, "30.00", "percent")],
+            [(1, "4000.00", "percent"), (2, "600.00", "percent")],
+        ],
+    ),
+    "employees": ([{"goal": "signup"}, {"value": "10"}], [[(1, "50.00", "fixed")], []]),
+    "free-product": ([{"value": "10"}], [[(0, "12.00", "gift"), (1, "12.00", "gift")]]),
+}
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.glob("*.toml")), ids=lambda path: path.stem)
+def test_each_example_programme_pays_what_it_says(path: Path) -> None:
+    purchases, expected = EXAMPLES[path.stem]
+    assert [paid(outcome) for outcome in check(path, *purchases)] == expected
+
+
+def test_every_example_is_there() -> None:
+    assert {path.stem for path in DEPLOY.glob("*.toml")} == set(EXAMPLES)
+
+
+def test_a_dry_run_says_why_nobody_is_paid(tmp_path: Path) -> None:
+    (outcome,) = check(DEPLOY / "partner-network.toml", {"value": "10", "day": 366})
+    assert outcome["why"] == "the visit is more than 365 days ago"
+    (outcome,) = check(DEPLOY / "one-sided-percent.toml", {"value": "10", "goal": "signup"})
+    assert outcome["why"] == "goal 'signup' does not qualify: the programme pays for purchase"
+    text = CliRunner().invoke(main, ["programs", "check", str(DEPLOY / "three-levels.toml")]).stdout
+    assert "circle (mastermind): good" in text
+    assert "referrer at level 3: 20.00 EUR (percent, 2%)" in text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "key", "message"),
+    [
+        ('levels = ["60%", "30%", "20%"]', "levels", "60 + 30 + 20 = 110 %"),
+        ('levels = ["5%", "10%"]', "levels", "rise from 5% to 10%"),
+        (
+            'levels = ["5%"]\nvalid_from = "2026-01-02T00:00:00Z"\nvalid_to = "2026-01-01T00:00:00Z"',
+            "valid_to",
+            "never run",
+        ),
+        ('levels = ["5%"]\nvalid_from = "yesterday"', "valid_from", "RFC 3339"),
+        ('levels = ["5%"]\ncap = "10"\nminimum_payout = "20"', "minimum_payout", "above the cap"),
+        ('levels = ["5%"]\nrates = [{ levels = ["9%"], advocate_kinds = ["neighbour"] }]', "rates[1]", "neighbour"),
+        ('levels = ["5%"]\nrates = [{ levels = ["9%", "2%"] }]', "rates[1]", "has 2 levels; the programme has 1"),
+        ('levels = ["5%"]\nreferred_reward = { kind = "percent", amount = "5" }', "referred_reward.amount", '"5%"'),
+        ('levels = ["5%"]\nholding_days = 91', "holding_days", "90"),
+        ('levels = ["5%"]\ncurrency = "XXX"', "currency", "ISO 4217"),
+        (
+            'levels = ["5%"]\nboosts = [{ from = "a", to = "2027-01-01T00:00:00Z", levels = ["1%"] }]',
+            "boosts[0].from",
+            "RFC 3339",
+        ),
+    ],
+)
+def test_a_wrong_programme_is_explained(tmp_path: Path, wrong: str, key: str, message: str) -> None:
+    file = tmp_path / "wrong.toml"
+    file.write_text(f'[[programs]]\nname = "p"\ngoals = ["purchase"]\n{wrong}\n')
+    with pytest.raises(SettingsError) as caught:
+        load(file)
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(f"programs[0].{key}")
+    assert message in str(problem)
+    assert check(file, code=1) == []
+
+
+def test_without_goals_all_paid_goals_qualify() -> None:
+    raw = {
+        "goals": [
+            {"name": "order", "kind": "purchase"},
+            {"name": "tip", "paid": True},
+            {"name": "purchase", "paid": False},
+        ],
+        "programs": [{"name": "p", "levels": ["5%"]}],
+    }
+    (program,) = programs_of(parse(raw)).by_name.values()
+    assert program.goals == ("order", "tip")
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [
+        ("https://s.example/?ref=ANNA", "anna"),
+        ("https://s.example/?REF=An%20na+x", "an na x"),
+        ("https://s.example/?a=1&amp;via=b", "b"),
+        ("https://s.example/#/land?ref=c", "c"),
+        ("https://s.example/?ref=&via=d", "d"),
+        ("https://s.example/R/Elsa/more?x=1", "elsa"),
+        ("https://s.example/r/", ""),
+        ("https://s.example/rabbit", ""),
+        ("https://s.example/?preref=x", ""),
+        ("https://s.example/?ref=%00", ""),
+        ("https://s.example/?ref=" + "x" * 129, ""),
+        ("https://[/?ref=q", "q"),
+    ],
+)
+def test_codes_in_links(url: str, code: str) -> None:
+    reader = LinkReader(("ref", "via"), ("/r/",))
+    assert reader.code(url) == code
+    text = reader.captured(url, "", "")
+    assert (read_capture(text, 7).visit.code if text else "") == code
+
+
+@pytest.mark.parametrize(
+    ("referrer", "click_id", "flags"),
+    [
+        ("https://coupons.example/x", "", 2),
+        ("https://www.coupons.example/", "GCLID", 3),
+        ("https://notcoupons.example/", "ysclid", 0),
+        ("", "gclid", 1),
+    ],
+)
+def test_what_speaks_against_a_visit_is_kept(referrer: str, click_id: str, flags: int) -> None:
+    reader = LinkReader(("ref",), (), ("coupons.example",))
+    text = reader.captured("https://s.example/?ref=a", referrer, click_id)
+    capture = read_capture(text + "00ff", 1)
+    assert (capture.visit.flags, capture.ip) == (flags, b"\x00\xff")
+
+
+def reward(**fields: object) -> dict[str, object]:
+    return {
+        "id": "a", "revision": 1, "retracted": False, "user_id": "anna", "program": "friends", "role": "referrer",
+        "level": 1, "code": "anna", "referred_user": "=HYPERLINK(1)", "conversion_id": "c", "kind": "percent",
+        "basis": "1000.00", "rate": "10%", "amount": "100.00", "currency": "EUR", "status": "approved", "reasons": [],
+        "due_at": "2026-01-14T05:00:00.000Z", "occurred_at": "2025-12-31T05:00:00.000Z", "paid_at": None,
+        "payout": None, **fields,
+    }  # fmt: skip
+
+
+def test_a_statement_adds_up_what_is_due_and_is_safe_to_open() -> None:
+    """Negative amounts count, other people's and gifts do not, and no text becomes a formula or a tag."""
+    made = statement(
+        "anna",
+        [
+            reward(),
+            reward(id="b-rx", amount="-40.00"),
+            reward(id="c", kind="gift", amount="12.00"),
+            reward(id="d", status="paid", reasons=["<script>"]),
+            reward(id="e", user_id="boris"),
+            reward(id="f", occurred_at="2024-01-01T00:00:00.000Z"),
+        ],
+        since="2025",
+    )
+    assert str(made.due("EUR")) == "60.00"
+    assert str(made.sums["EUR"]["approved"]) == "72.00"
+    rows = list(csv.DictReader(io.StringIO(as_csv(made))))
+    assert [row["amount"] for row in rows] == ["100.00", "-40.00", "12.00", "100.00"]
+    assert rows[0]["referred_user"] == "'=HYPERLINK(1)"
+    page = as_page(made)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "<b>60.00</b>" in page
