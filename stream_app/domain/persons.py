@@ -66,6 +66,8 @@ class Person(msgspec.Struct, gc=False, array_like=True):
 
     links: dict[str, Link] = {}
     """By client; of one that came back after it was forgotten there may be more."""
+    dropped_until: int = 0
+    """Time of the newest touchpoint of a client that had to go; 0: none had."""
 
 
 def owner_of(owners: Sequence[Owner], touchpoint: Touchpoint, at: int) -> str:
@@ -111,7 +113,8 @@ def hear(person: Person, link_id: str, link: Link | None) -> None:
         return
     person.links[link_id] = link
     if len(person.links) > MAX_CLIENTS:
-        del person.links[min(person.links.items(), key=_newness_of_item)[0]]
+        gone = person.links.pop(min(person.links.items(), key=_newness_of_item)[0])
+        person.dropped_until = max([person.dropped_until, *(linked.touchpoint.at for linked in gone.touches)])
 
 
 def others(person: Person) -> dict[str, Others]:
@@ -120,7 +123,9 @@ def others(person: Person) -> dict[str, Others]:
     if len(person.links) == 1:
         return {}
     return {
-        link.client_id: _joined(other for other in person.links.values() if other.client_id != link.client_id)
+        link.client_id: _joined(
+            (other for other in person.links.values() if other.client_id != link.client_id), person.dropped_until
+        )
         for link in told
     }
 
@@ -158,10 +163,11 @@ def changed_since(before: Others | None, after: Others | None) -> int:
     return min((linked.since for linked in old ^ new), default=LATEST_MS)
 
 
-def _joined(joined: Iterable[Link]) -> Others:
+def _joined(joined: Iterable[Link], dropped_until: int) -> Others:
     parts = sorted(joined, key=_name)
     touches = sorted((linked for link in parts for linked in link.touches), key=_place)
     dropped = max((link.dropped_until for link in parts), default=0)
+    dropped = max(dropped, dropped_until)
     if len(touches) > MAX_TOUCHES:
         dropped = max(dropped, touches[len(touches) - MAX_TOUCHES].touchpoint.at)
         touches = [touches[0], *touches[1 - MAX_TOUCHES :]]

@@ -1,0 +1,320 @@
+"""Stories of people with several clients, and of orders that several clients claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stream_app.domain import client as clients
+from stream_app.domain import orders, persons
+from stream_app.domain.rules import AttributionRules, JourneyRules
+from stream_app.domain.sources.rules import SourceRules
+from tests.processors.harness import DAY, HOUR, MINUTE, T0, Run, click, conversion, processor, run
+from tests.processors.test_facts import Leads, Sums
+
+SHOP = "https://shop.example.com/"
+ADVERT = {"url": SHOP + "?utm_source=google&utm_medium=cpc&utm_campaign=spring"}
+NEWS = {"url": SHOP + "?utm_source=news&utm_medium=email"}
+
+
+def paths(result: Run) -> dict[str, str]:
+    return {record["event_id"]: record["path"] for record in result.conversions}
+
+
+def buy(at: int, event_id: str, client_id: str, **fields: Any) -> tuple[str, dict[str, Any], int]:
+    return conversion(at, event_id, client_id, **({"order_id": "o1", "value": "10"} | fields))
+
+
+def refund(at: int, event_id: str, client_id: str, **fields: Any) -> tuple[str, dict[str, Any], int]:
+    return conversion(at, event_id, client_id, kind="refund", order_id="o1", **fields)
+
+
+# --- persons (semantics 31) ------------------------------------------------------------------------------
+
+
+def test_a_conversion_sees_what_its_user_saw_on_another_client() -> None:
+    """An advertisement on the phone, a purchase on the desk; each with the id of the one who was there."""
+    result = run(
+        [
+            click(0, "a", "phone", user_id="anna", **ADVERT),
+            click(DAY, "b", "desk", user_id="anna"),
+            conversion(DAY + 1, "c", "desk"),
+        ],
+        drop_cache=True,
+    )
+    (sale,) = result.conversions
+    assert (sale["path"], sale["user_id"]) == ("Paid Search > Direct", "anna")
+    assert [touch["session_id"] for touch in sale["touchpoints"]] == [session["id"] for session in result.sessions]
+
+
+def test_linking_later_changes_no_earlier_conversion() -> None:
+    """The phone turns out to be Anna's only after her purchase; her next one sees it."""
+    result = run(
+        [
+            click(0, "a", "phone", **ADVERT),
+            click(1, "b", "desk", user_id="anna"),
+            conversion(2, "c", "desk"),
+            click(5, "d", "phone", user_id="anna"),
+            conversion(5, "e", "desk"),
+        ]
+    )
+    assert paths(result) == {"c": "Direct", "e": "Paid Search > Direct"}
+
+
+def test_anonymous_sessions_belong_to_the_first_user_and_later_ones_to_the_latest() -> None:
+    """Before the first id they wait for it; a session that a new id ends was never his."""
+    result = run(
+        [
+            click(0, "a", "shared", **ADVERT),
+            click(HOUR, "b", "shared", user_id="anna"),
+            click(2 * HOUR, "c", "shared", **NEWS),
+            click(3 * HOUR, "d", "shared", user_id="ben"),
+            conversion(4 * HOUR, "anna", "elsewhere", user_id="anna"),
+            conversion(4 * HOUR, "ben", "elsewhere2", user_id="ben"),
+        ]
+    )
+    assert paths(result) == {"anna": "Paid Search > Direct > Email", "ben": "Direct"}
+
+
+def test_on_a_shared_client_each_user_sees_their_own_sessions() -> None:
+    """And an unknown visitor, or a purchase by nobody known, sees them all."""
+    result = run(
+        [
+            click(0, "a", user_id="anna", **ADVERT),
+            click(HOUR, "b", user_id="ben", **NEWS),
+            conversion(HOUR + 1, "c"),
+            conversion(HOUR + 2, "d", user_id="anna", source="fair"),
+            conversion(9 * HOUR, "e", source="call"),
+        ],
+        JourneyRules(),
+    )
+    by_event = {
+        record["event_id"]: [touch["source"] for touch in record["touchpoints"]] for record in result.conversions
+    }
+    assert by_event["c"] == ["news"]
+    assert by_event["d"] == ["google"]
+    assert by_event["e"] == ["google", "news", "fair", "call"]
+
+
+def test_persons_can_be_switched_off() -> None:
+    """Then a conversion sees its own client, whoever used it, and nobody is told anything."""
+    rules = JourneyRules(attribution=AttributionRules(persons=False))
+    records = [
+        click(0, "a", "phone", user_id="anna", **ADVERT),
+        click(HOUR, "b", "desk", user_id="ben", **NEWS),
+        click(2 * HOUR, "c", "desk", user_id="anna"),
+        conversion(2 * HOUR + 1, "d", "desk"),
+    ]
+    result = run(records, rules)
+    assert paths(result) == {"d": "Email > Direct"}
+    assert result.forwards == []
+
+
+def test_a_conversion_off_the_site_sees_what_its_user_did_elsewhere() -> None:
+    """A call that only the CRM knows of, on a client that never had a session."""
+    result = run(
+        [click(0, "a", "phone", user_id="anna", **ADVERT), conversion(DAY, "b", "crm", user_id="anna", source="call")]
+    )
+    assert paths(result)["b"].startswith("Paid Search > ")
+
+
+def test_a_backlog_in_one_commit_gives_what_it_would_have_given_live() -> None:
+    """Time jumps over the conversion before its person is heard of: it waits for what is on its way."""
+    records = [
+        click(0, "a", "phone", user_id="anna", **ADVERT),
+        click(DAY, "b", "desk", user_id="anna"),
+        buy(DAY + 1, "c", "desk"),
+        buy(DAY + 2, "d", "other"),
+        click(700 * DAY, "e", "desk"),
+    ]
+    live, backlog = run(records, drop_cache=True), run(records, size=len(records), drop_cache=True)
+    assert paths(backlog) == {"c": "Paid Search > Direct"}
+    assert live.truth == backlog.truth
+
+
+def test_what_is_on_its_way_is_waited_for_once() -> None:
+    """A day later, and some commits, a settled conversion without an order is forgotten and hears no more."""
+    result = run([click(0, "b", "desk", user_id="anna"), conversion(1, "c", "desk")])
+    result.commit([click(DAY, "x", "desk")])
+    assert any(number >= 3 << 30 for _, number in result.rows.rows)
+    for _ in range(clients.HOLD_COMMITS):
+        result.commit([])
+    result.commit([click(3 * DAY, "d", "desk")])
+    assert not any(number >= 3 << 30 for _, number in result.rows.rows)
+
+
+def test_a_person_with_very_many_clients_is_bounded() -> None:
+    """Clients last seen are kept, and touchpoints up to a hundred; records say that something is missing."""
+    result = Run(processor())
+    for n in range(persons.MAX_CLIENTS + 30):
+        result.commit([click(n * HOUR, f"a{n}", f"c{n}", user_id="anna", url=f"{SHOP}?utm_source=s{n}&utm_medium=x")])
+        result.commit([click(n * HOUR + 1, f"b{n}", f"c{n}", url=f"{SHOP}?utm_source=t{n}&utm_medium=x")])
+    result.commit([conversion(100 * HOUR, "sale", "c79")])
+    person = result.parts[1].state(b"anna").person
+    assert len(person.links) == persons.MAX_CLIENTS
+    assert len(result.parts[1].saved[b"anna"]) < 20_000
+    (sale,) = result.conversions
+    assert len(sale["touchpoints"]) == 2 * persons.MAX_CLIENTS
+    assert sale["truncated"]
+    assert sale["touchpoints"][-1]["source"] == "t79"
+
+
+def test_persons_and_orders_are_forgotten() -> None:
+    """A person a client's life after the last touchpoint, an order thirteen months later than that."""
+    result = run([click(0, "a", user_id="anna"), buy(1, "b", "c1"), click(1, "c", "c2", user_id="anna")])
+    assert [len(part.saved) for part in result.parts] == [2, 1, 1]
+    for _ in range(clients.HOLD_COMMITS):
+        result.commit([])
+    result.commit([], now=T0 + 402 * DAY)
+    assert [len(part.saved) for part in result.parts] == [0, 0, 1]
+    result.commit([], now=T0 + 900 * DAY)
+    assert [len(part.saved) for part in result.parts] == [0, 0, 0]
+    assert result.rows.rows == {}
+
+
+# --- orders (semantics 24) -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_earliest_claim_keeps_the_order_whoever_comes_first(first: int) -> None:
+    """The other is retracted, and its session shows no conversion."""
+    claims = [buy(0, "a", "c1"), buy(MINUTE, "b", "c2")]
+    order = [claims[first], (*claims[1 - first][:2], T0 + MINUTE)]
+    result = run(order, drop_cache=True)
+    assert [(sale["event_id"], sale["client_id"]) for sale in result.conversions] == [("a", "c1")]
+    assert [(s["client_id"], s["conversions"], s["conversion_value"]) for s in result.sessions] == [
+        ("c1", 1, {"EUR": "10.00"}),
+        ("c2", 0, {}),
+    ]
+
+
+def test_a_claim_that_comes_months_late_takes_a_settled_order() -> None:
+    """And what was told and counted of the loser is taken back, but sessions long over keep their figures."""
+    topic, record, _ = buy(-MINUTE, "late", "c2")
+    result = Run(processor(tellers=[Leads()], counter=Sums()), drop_cache=True)
+    result.commit([click(0, "x"), buy(1, "a", "c1", lead_id="l1"), click(0, "y", "c2")])
+    result.commit([], now=T0 + 20 * DAY)
+    result.commit([click(20 * DAY, "z")])
+    assert [sale["event_id"] for sale in result.conversions] == ["a"]
+    result.commit([(topic, record, T0 + 100 * DAY)])
+    assert [sale["event_id"] for sale in result.conversions] == ["late"]
+    assert [session["conversions"] for session in result.sessions if session["client_id"] == "c1"] == [1, 0]
+    counted = {what: n for what, n in result.gathered["sums"].items() if n and what.startswith(b"conversion")}
+    assert counted == {b"conversion purchase 0.00": 1}
+    lead = [value for kind, key, value in result.forwards if (kind, key) == ("lead", b"l1")]
+    assert lead[-1][-1:] == b"\xc0"
+
+
+def test_an_earlier_claim_of_the_same_client_takes_the_order_too() -> None:
+    """However late it comes; a later one is a duplicate."""
+    early, late = buy(-MINUTE, "early", "c1"), buy(MINUTE, "later", "c1")
+    result = run(
+        [buy(0, "a", "c1"), click(DAY, "x"), *((*r[:2], T0 + 30 * DAY) for r in (early, late))], drop_cache=True
+    )
+    assert [sale["event_id"] for sale in result.conversions] == ["early"]
+    assert result.counts["duplicate_orders"] == 1
+
+
+def test_a_winner_that_is_taken_back_gives_the_order_to_the_next() -> None:
+    """The first claim's event id turns out to belong to an earlier conversion of another order."""
+    result = Run(processor(), drop_cache=True)
+    result.commit([buy(MINUTE, "a", "c1"), buy(2 * MINUTE, "b", "c2")])
+    assert [sale["event_id"] for sale in result.conversions] == ["a"]
+    topic, record, _ = buy(0, "a", "c1", order_id="o2")
+    result.commit([(topic, record, T0 + 3 * MINUTE)])
+    result.finish()
+    assert [(sale["event_id"], sale["order_id"]) for sale in result.conversions] == [("a", "o2"), ("b", "o1")]
+    assert [session["conversions"] for session in result.sessions] == [1, 1]
+
+
+def test_a_refund_finds_its_order_from_any_client_and_before_it() -> None:
+    """Part of it before the order came, the rest from a third client months later; more than is left is cut."""
+    result = run(
+        [
+            refund(0, "r1", "crm", value="4"),
+            buy(MINUTE, "a", "c1"),
+            refund(90 * DAY, "r2", "till", value="100"),
+            refund(91 * DAY, "r3", "c1"),
+        ],
+        drop_cache=True,
+    )
+    (sale,) = result.conversions
+    assert [(r["event_id"], r["value"]) for r in sale["refunds"]] == [("r1", "4.00"), ("r2", "6.00"), ("r3", "0.00")]
+    assert (sale["refunded_value"], sale["value"]) == ("10.00", "10.00")
+    assert result.counts["refunds_cut"] == 1
+    assert result.rejected == []
+
+
+def test_a_refund_of_the_same_client_needs_no_hop() -> None:
+    """Its order is revised in the same commit."""
+    result = Run(processor())
+    result.commit([buy(0, "a", "c1"), refund(1, "r", "c1", value="4")], hops=())
+    assert [sale["refunded_value"] for sale in result.conversions] == ["4.00"]
+
+
+def test_a_refund_without_its_order_becomes_a_dead_letter_after_thirteen_months() -> None:
+    """Made from what was kept: no contact fields, and where it lay."""
+    record = refund(0, "r", "crm", value="4", email="anna@example.com", phone="+37120000001", user_id="anna")
+    result = run([record], drop_cache=True)
+    result.commit([], now=T0 + orders.WAIT_MS - 1)
+    assert result.rejected == []
+    result.commit([], now=T0 + orders.WAIT_MS)
+    (letter,) = result.buried
+    assert letter == (
+        "conversions",
+        {
+            "event_id": "r", "client_id": "crm", "occurred_at": "2023-11-14T22:13:20.000Z", "goal": "purchase",
+            "order_id": "o1", "kind": "refund", "value": "4.00", "currency": "EUR",
+        },
+        (0, 7, T0),
+        "unknown_order",
+    )  # fmt: skip
+    assert orders.WAIT_MS == 396 * DAY
+    assert result.parts[2].saved == {}
+
+
+@pytest.mark.parametrize("client_id", ["c1", "crm"])
+@pytest.mark.parametrize("at", [-MINUTE, MINUTE])
+def test_a_refund_in_other_money_is_refused_once(client_id: str, at: int) -> None:
+    """Whichever client it comes from, before its order or after; it takes nothing."""
+    records = sorted([buy(0, "a", "c1"), refund(at, "r", client_id, value="4", currency="USD")], key=lambda r: r[2])
+    result = run([*records, click(DAY, "b"), refund(2 * DAY, "r2", "crm", value=1)], drop_cache=True)
+    assert [reason for reason, _ in result.rejected] == ["bad_money"]
+    assert [sale["refunded_value"] for sale in result.conversions] == ["1.00"]
+
+
+def test_an_order_that_everybody_claims_is_bounded() -> None:
+    """An order id like `0`: the smallest claims are remembered, all others have lost."""
+    result = Run(processor())
+    for n in range(orders.MAX_CLAIMS + 20):
+        result.commit([buy(n * MINUTE, f"a{n}", f"c{n}")])
+    assert len(result.parts[2].state(b"purchase\x1fo1").order.claims) == orders.MAX_CLAIMS
+    assert [sale["event_id"] for sale in result.conversions] == ["a0"]
+
+
+# --- rules that change -----------------------------------------------------------------------------------
+
+
+def test_a_change_of_rules_never_resolves_the_past_again() -> None:
+    """Between what was emitted and the refold another rule for the same tags began: events keep their source, and what
+    was counted is taken back as it was counted (semantics 13)."""
+    before = processor(counter=Sums())
+    after = processor(None, SourceRules(own_domains=("shop.example.com",), profile="ga4"), counter=Sums())
+    social = {"url": SHOP, "referrer": "https://t.me/s/news"}
+    result = Run(before, drop_cache=True)
+    result.commit([click(MINUTE, "a", **social), conversion(2 * MINUTE, "b")])
+    channel = result.sessions[0]["channel"]
+    result.parts[0].processor = after
+    topic, record, _ = click(0, "late", referrer=SHOP)
+    result.commit([(topic, record, T0 + 3 * MINUTE)])
+    result.commit([click(2 * HOUR, "c", **social)])
+    result.finish()
+    assert result.sessions[-1]["channel"] != channel
+    assert result.conversions[0]["path"] == f"Direct > {channel}"
+    sums = {what: n for what, n in result.gathered["sums"].items() if n}
+    assert sums == {
+        b"session Direct closed": 1,
+        f"session {result.sessions[-1]['channel']} closed".encode(): 1,
+        b"conversion purchase None": 1,
+    }
