@@ -310,6 +310,7 @@ class Timeline:
             hit.kind >= CONVERSION
             or session is None
             or hit.source is not None
+            or hit.referral
             or hit.code
             or hit.at <= recents[-1].at
             or len(recents) >= TAIL

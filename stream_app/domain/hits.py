@@ -70,7 +70,8 @@ class Hit(msgspec.Struct, gc=False, array_like=True):
     """Where the visit came from; None for direct, internal and excluded arrivals. For offline conversions: the
     touchpoint they are themselves."""
     referral: str = ""
-    """Host of a plain referral, which is no source inside an open session."""
+    """Host of a plain referral, which is no source inside an open session, or of an excluded one, which is none
+    anywhere."""
     user: str = ""
     url: str = ""
     """Without query and fragment."""

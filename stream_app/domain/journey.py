@@ -274,15 +274,14 @@ class Fold:
         if hit.user and _identify(journey, session, hit):
             changed = True
         source = hit.source
-        if source is not None:
-            if hit.referral:
-                ignored = session.ignored_referrals
-                if hit.referral not in ignored and len(ignored) < MAX_IGNORED_REFERRALS:
-                    session.ignored_referrals = (*ignored, hit.referral)
-            elif not _same(source, session.latest) and source.source != "(direct)":
-                session.latest = source
-                self._touch(journey, Touchpoint(hit.at, session.id, source, session.number))
-                changed = True
+        if hit.referral:
+            ignored = session.ignored_referrals
+            if hit.referral not in ignored and len(ignored) < MAX_IGNORED_REFERRALS:
+                session.ignored_referrals = (*ignored, hit.referral)
+        elif source is not None and not _same(source, session.latest) and source.source != "(direct)":
+            session.latest = source
+            self._touch(journey, Touchpoint(hit.at, session.id, source, session.number))
+            changed = True
         if changed or hit.code:
             session.show()
             return True

@@ -44,7 +44,8 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = (
-    Mutation("timeout off by one", JOURNEY, "if at - session.ended_at >= self.timeout_ms:\n            return \"timeout\"",
+    Mutation("timeout off by one", JOURNEY,
+             "if at - session.ended_at >= self.timeout_ms:\n            return \"timeout\"",
              "if at - session.ended_at > self.timeout_ms:\n            return \"timeout\""),
     Mutation("< for <= on lookback", VIEWS, "for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at)",
              "for touchpoint in journey.touchpoints if oldest < touchpoint.at <= at)"),

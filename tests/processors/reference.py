@@ -220,12 +220,10 @@ class _Client:
         visit["exit"] = visit["exit"] or hit.url
         visit["landing"] = visit["landing"] or hit.url
         source = hit.source
-        if source is None:
-            return
         if hit.referral:
             if hit.referral not in visit["ignored"]:
                 visit["ignored"].append(hit.referral)
-        elif source.source != "(direct)":
+        elif source is not None and source.source != "(direct)":
             tags = (source.source, source.medium, source.campaign)
             latest = visit["latest"]
             if not visit["touched"] or tags != (latest.source, latest.medium, latest.campaign):

@@ -45,7 +45,7 @@ class Sums:
         return f"session {record.channel} {record.status}".encode()
 
     def conversion(self, client_id: str, client: Client, frozen: Frozen, record: AttributedConversion) -> bytes:
-        return f"conversion {record.goal} {record.refunded_value}".encode()
+        return f"conversion {record.goal} {record.path} {record.refunded_value}".encode()
 
     def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit]) -> bytes:
         sums = context.gather("sums")
@@ -93,7 +93,7 @@ def sums(run: Run) -> dict[bytes, int]:
         what = f"session {record['channel']} {record['status']}".encode()
         found[what] = found.get(what, 0) + 1
     for record in run.conversions:
-        what = f"conversion {record['goal']} {record['refunded_value']}".encode()
+        what = f"conversion {record['goal']} {record['path']} {record['refunded_value']}".encode()
         found[what] = found.get(what, 0) + 1
     return found
 

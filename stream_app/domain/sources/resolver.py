@@ -310,7 +310,7 @@ class SourceResolver:
                 if match.site is not OWN_EXCLUSION and not self._rules.known_exclusions:
                     continue
                 _note(trace, "excluded referrer", f"{match.pattern}{match.path} ({match.site.name}): the visit goes on")
-                return Arrival("none", None, host)
+                return Arrival("none", None, without_www(host))
             keyword = ""
             if match.kind == "search":
                 keyword = _keyword(place, match.site)

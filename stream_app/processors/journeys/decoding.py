@@ -89,7 +89,7 @@ def click_decoder(
         source = arrival.source
         kind = arrival.kind
         referral = ""
-        if kind == "referral":
+        if kind in {"none", "referral"}:
             referral = arrival.referrer_host
         elif kind == "spam":
             return Hit(at, click.event_id, SPAM, client=client)
