@@ -21,6 +21,7 @@ from stream_app.domain.events import (
     MAX_TEXT,
     Amount,
     Id,
+    OptionalId,
     Text,
     check_id,
     check_size,
@@ -56,6 +57,7 @@ class Cost(msgspec.Struct, gc=False):
     term: Text | None = None
     content: Text | None = None
     account: Annotated[Text | None, Meta(description="Chooses the multiplier of the settings.")] = None
+    campaign_id: Annotated[OptionalId | None, Meta(description="As `utm_id` of the campaign's links.")] = None
 
 
 class CostRules(msgspec.Struct, frozen=True):
@@ -99,7 +101,7 @@ class CostEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 _decode: Callable[[bytes], Cost] = msgspec.json.Decoder(Cost).decode
-_IDS = ("event_id", "cost_id")
+_IDS = ("event_id", "cost_id", "campaign_id")
 _TEXTS = ("source", "medium", "campaign", "term", "content", "account")
 
 
@@ -114,7 +116,9 @@ def read_cost(value: bytes | None) -> Cost:
     if len(value) > MAX_RECORD:
         raise Refused("too_large", f"record: at most {MAX_RECORD} bytes")
     for field in _IDS:
-        check_id(field, getattr(cost, field))
+        text = getattr(cost, field)
+        if text:
+            check_id(field, text)
     if len(value) > MAX_TEXT:
         for field in _TEXTS:
             check_size(field, getattr(cost, field), MAX_TEXT)
@@ -142,6 +146,8 @@ def spend_of(cost: Cost, rules: CostRules, resolver: SourceResolver) -> Spend:
     source = resolver.of_fields(
         cost.source, cost.medium, cost.campaign, term=cost.term or "", content=cost.content or ""
     )
+    if cost.campaign_id:
+        source = msgspec.structs.replace(source, campaign_id=cost.campaign_id)
     return Spend(
         (cost.day - _EPOCH).days,
         source,

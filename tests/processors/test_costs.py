@@ -99,6 +99,7 @@ def test_source_and_medium_are_put_as_classify_puts_them() -> None:
     """So that spend meets the visits it paid for; the campaign keeps its case."""
     source = spent(source=" Google ", medium="CPC", campaign=" Lenses ").source
     assert (source.source, source.medium, source.campaign, source.channel) == ("google", "cpc", "Lenses", "Paid Search")
+    assert spent(campaign_id="17").source.campaign_id == "17"
 
 
 def test_amounts_get_the_accounts_factor_and_come_to_the_base_currency() -> None:
