@@ -72,6 +72,16 @@ multipliers = { agency = "1.2" }
     assert found["EUR"]["counts"]["sessions"] == 1
 
 
+def test_costs_and_visits_with_one_id_are_one_campaign_whatever_they_are_called(tmp_path: Path) -> None:
+    """By `utm_id`, if both have one (semantics 37)."""
+    cost = {"event_id": "k1", "cost_id": "a", "day": "2026-05-28", "source": "google", "medium": "cpc",
+            "campaign": "Q2 push", "cost": 10, "currency": "EUR", "campaign_id": "77"}  # fmt: skip
+    visit = click(0, "e1", "c1", "Spring")
+    write(tmp_path, clicks=[visit | {"url": visit["url"] + "&utm_id=77"}], costs=[cost])
+    (both,) = totals(replay(tmp_path)["lead-counters"])
+    assert (both["counts"]["sessions"], both["sums"]["cost"]) == (1, "10.00")
+
+
 def test_of_two_lines_about_one_row_the_later_one_counts_whatever_day_it_names(tmp_path: Path) -> None:
     """A row booked on the wrong day, and moved."""
     cost = {"cost_id": "k", "source": "google", "medium": "cpc", "campaign": "Lenses", "currency": "EUR"}
