@@ -35,8 +35,10 @@ class ReferralTeller(Teller):
             if session.started_at <= captured.at <= session.ended_at
         )
         if visits and self._programs:
-            person = person_of(record.user_id or "", client_id)
-            yield Fact(facts.CAPTURED, person.encode(), encode_body(Visits(visits)))
+            body = encode_body(Visits(visits))
+            yield Fact(facts.CAPTURED, person_of("", client_id).encode(), body)
+            if record.user_id:
+                yield Fact(facts.CAPTURED, record.user_id.encode(), body)
 
     def conversion(
         self, client_id: str, _client: Client, frozen: Frozen, record: AttributedConversion

@@ -190,8 +190,11 @@ class _Work:
                 self.turns.append((event, members.read_referral_event(event.body)))
 
     def _captured(self, session: str, visits: tuple[Visit, ...]) -> None:
-        """Visits of a session; their codes are told, to be counted."""
+        """Visits of a session; the client tells their codes, to be counted: whose client it is may change later."""
         person = self.person
+        if not self.name.startswith(CLIENT):
+            _note(person.captured, session, visits or None)
+            return
         before = {f"{session}{SEPARATOR}{v.at}": v for v in person.captured.get(session, ())}
         now = {f"{session}{SEPARATOR}{v.at}": v for v in visits}
         for name in before.keys() | now.keys():

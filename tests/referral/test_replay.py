@@ -1,0 +1,114 @@
+"""Referral programmes from files to files: the story, any order, nothing personal."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from stream_app.cli.main import main
+from tests.referral.worlds import CANARIES, DAY, TRACES, anna, bought, click, joined, read, world, write
+
+YEAR = 365 * DAY
+
+
+def replay(tmp_path: Path, options: list[str], name: str = "out", *more: str) -> Path:
+    out = tmp_path / name
+    result = CliRunner().invoke(main, ["replay", *options, "--out", str(out), *more])
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.mark.parametrize(("late", "paid"), [(YEAR - DAY, True), (YEAR, True), (YEAR + DAY, False)])
+def test_the_story_of_anna_misha_olga_and_petr(tmp_path: Path, late: int, paid: bool) -> None:
+    """100, 50 and 20 on a purchase of 1,000 up to a year after the click; a day later nothing."""
+    out = replay(tmp_path, write(tmp_path / "in", anna(late)))
+    rewards = {(r["user_id"], r["level"]): r["amount"] for r in read(out / "referral-rewards.jsonl").values()}
+    assert rewards == ({("olga", 1): "100.00", ("misha", 2): "50.00", ("anna", 3): "20.00"} if paid else {})
+    assert (out / "dead-letters.jsonl").read_text() == ""
+    sessions = read(out / "attributed-sessions.jsonl").values()
+    assert {s["channel"] for s in sessions if s["landing_url"]} == {"Referral Programme"}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_world_in_any_order_within_grace_comes_to_the_same(tmp_path: Path, seed: int) -> None:
+    """Rewards and counters; and the counters are the sums of the rewards."""
+    options = write(tmp_path / "in", world(seed))
+    in_order = replay(tmp_path, options)
+    rewards = read(in_order / "referral-rewards.jsonl")
+    counters = read(in_order / "referral-counters.jsonl")
+    for shuffle in (1, 2):
+        other = replay(tmp_path, options, f"out{shuffle}", "--shuffle", str(shuffle))
+        assert read(other / "referral-rewards.jsonl") == rewards
+        assert read(other / "referral-counters.jsonl") == counters
+    sums: dict[tuple[str, str, str], Decimal] = {}
+    for reward in rewards.values():
+        if reward["status"] != "refunded":
+            place = reward["program"], reward["currency"], reward["status"]
+            sums[place] = sums.get(place, Decimal(0)) + Decimal(reward["amount"])
+    counted = {
+        (c["keys"]["program"], c["currency"], name): Decimal(amount)
+        for c in counters.values()
+        if c["window"] == "total" and c["dimension"] == "program"
+        for name, amount in c["sums"].items()
+        if name not in {"earned", "refunded"} and Decimal(amount)
+    }
+    assert counted == {place: amount for place, amount in sums.items() if amount}
+    for counter in counters.values():
+        amounts = {name: Decimal(amount) for name, amount in counter["sums"].items()}
+        assert amounts.pop("earned") == sum(amounts.values())
+
+
+def test_worlds_are_worth_looking_at(tmp_path: Path) -> None:
+    """Rewards of all levels and kinds of status come up."""
+    seen: set[object] = set()
+    for seed in range(6):
+        out = replay(tmp_path, write(tmp_path / f"in{seed}", world(seed)), f"out{seed}")
+        for reward in read(out / "referral-rewards.jsonl").values():
+            seen |= {reward["level"], reward["status"], *reward["reasons"]}
+    assert {1, 2, "approved", "pending", "refunded", "rejected", "on_hold", "existing_customer", "capped"} <= seen
+
+
+def test_nothing_personal_gets_anywhere(tmp_path: Path) -> None:
+    """E-mail, telephone, name and ip of a referrer and a buyer are in no store, output or log."""
+    story = anna(DAY)
+    story["clicks"].append(click(9, "c-x", "https://shop.example.com/?ref=anna", ip=CANARIES["ip"]))
+    story["conversions"].append(bought(2 * DAY, "c-petr", "10", **CANARIES))
+    story["referral-events"].append(joined(DAY, "clara", "ANNA", **CANARIES))
+    options = write(tmp_path / "in", story)
+    result = CliRunner().invoke(
+        main, ["replay", *options, "--out", str(tmp_path / "out"), "--state-directory", str(tmp_path / "state")]
+    )
+    assert result.exit_code == 0
+    assert "code_taken" in (tmp_path / "out" / "dead-letters.jsonl").read_text()
+    files = [path for part in ("out", "state") for path in (tmp_path / part).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) > 10_000
+    everything = [(path.name, path.read_bytes()) for path in files] + [("log", result.output.encode())]
+    pattern = re.compile("|".join(re.escape(trace) for trace in TRACES).encode(), re.IGNORECASE)
+    assert pattern.search(str(CANARIES).encode()) is not None
+    assert [name for name, content in everything if pattern.search(content)] == []
+
+
+def test_a_promo_code_a_payout_and_an_unknown_programme(tmp_path: Path) -> None:
+    """The whole life of a reward, and letters for what cannot be."""
+    made = {
+        "clicks": [],
+        "conversions": [bought(DAY, "c-1", "200", promo_code="Welcome")],
+        "referral-events": [
+            joined(0, "anna", "ANNA", promo_code="WELCOME"),
+            {**joined(3 * DAY, "anna", ""), "event_id": "pay", "type": "payout", "amount": "20.00", "currency": "EUR"},
+            {**joined(4 * DAY, "anna", ""), "event_id": "more", "type": "payout", "amount": "20.00"},
+            joined(5 * DAY, "anna", "X", program="nowhere"),
+        ],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made))
+    (reward,) = read(out / "referral-rewards.jsonl").values()
+    assert (reward["status"], reward["payout"], reward["amount"]) == ("paid", "pay", "20.00")
+    letters = (out / "dead-letters.jsonl").read_text()
+    assert re.findall(r'"reason": "(\w+)"', letters) == ["unknown_program", "payout_mismatch"]
+    assert '\\"event_id\\": \\"more\\"' in letters
+    shown = CliRunner().invoke(main, ["rewards", "--user", "anna", "--replayed", str(out), "--format", "csv"])
+    assert "20.00,EUR,paid" in shown.stdout
