@@ -80,6 +80,8 @@ class Counter(msgspec.Struct, gc=False):
     """Encoded for records."""
     at_hand: dict[int, Window]
     """Decoded windows by row number."""
+    share: int
+    """Of 256: how far into the time after a block its tombstones wait, so that not all keys end theirs at once."""
 
 
 def row_of(kind: int, start: int) -> int:
@@ -140,8 +142,8 @@ class CountersProcessor:
         """Adds one commit's deltas of a key."""
         first = events[0]
         if first.dimension == BY_ID:
-            return self._send_on(state, events, context)
-        counter = state if state is not None else _new(first.dimension, first.keys)
+            return self._send_on(key, state, events, context)
+        counter = state if state is not None else _new(key, first.dimension, first.keys)
         head = counter.head
         unbounded = head.dimension == "all" or (bool(head.keys) and head.keys[-1] == OTHER)
         refused: dict[tuple[int, int], _Touched] = {}
@@ -162,11 +164,13 @@ class CountersProcessor:
             self._overflow(head.dimension, refused, context)
         return counter if head.total is not None or any(block >= 0 for block in head.blocks) else None
 
-    def _send_on(self, state: Counter | None, events: list[Delta], context: Context[Delta]) -> Counter | None:
+    def _send_on(
+        self, key: bytes, state: Counter | None, events: list[Delta], context: Context[Delta]
+    ) -> Counter | None:
         """What counts under a campaign's id goes to the campaign of the name that came first with it. Ids have places
         as other values have, kept for ever; one without a place counts by the name it comes with."""
         if state is None and self._admit(BY_ID, TOTAL, 0, context.rows):
-            state = _new(BY_ID, events[0].keys)
+            state = _new(key, BY_ID, events[0].keys)
         gathered = context.gather(OVERFLOW)
         for delta in events:
             keys = state.head.keys if state is not None else delta.keys
@@ -282,14 +286,10 @@ class CountersProcessor:
     # --- expiry --------------------------------------------------------------------------------------
 
     def due(self, state: Counter) -> int:
-        """When the first block is over: tombstones come block by block. A window takes nothing from its own expiry."""
+        """When the first block is over: tombstones come block by block. A window closes at its own expiry."""
         blocks = state.head.blocks
         return min(
-            (
-                expires_at(kind, (blocks[2 * kind] + 1) * BLOCK[kind])
-                for kind in range(len(LIFE))
-                if blocks[2 * kind] >= 0
-            ),
+            (_ends_at(state, kind, blocks[2 * kind]) for kind in range(len(LIFE)) if blocks[2 * kind] >= 0),
             default=0,
         )
 
@@ -298,7 +298,7 @@ class CountersProcessor:
         head = state.head
         for kind in range(len(LIFE)):
             first, last = head.blocks[2 * kind], head.blocks[2 * kind + 1]
-            while 0 <= first <= last and expires_at(kind, (first + 1) * BLOCK[kind]) <= context.now:
+            while 0 <= first <= last and _ends_at(state, kind, first) <= context.now:
                 self._expire(key, state, kind, first, context)
                 first += 1
             if first > last:
@@ -399,18 +399,24 @@ class CountersProcessor:
 
     # --- codec ---------------------------------------------------------------------------------------
 
-    def load(self, key: bytes, version: int, payload: bytes, rows: Rows) -> Counter:  # noqa: ARG002
+    def load(self, key: bytes, version: int, payload: bytes, rows: Rows) -> Counter:  # noqa: ARG002  # windows are read when touched
         """A key as it was when saved."""
         head = decode_head(version, payload)
-        return Counter(head, keys_json(head.dimension, head.keys), {})
+        return Counter(head, keys_json(head.dimension, head.keys), {}, key[1])
 
     def save(self, key: bytes, state: Counter, rows: Rows) -> bytes:  # noqa: ARG002
         """The key's bytes; windows were written as they changed."""
         return _encode(state.head)
 
 
-def _new(dimension: str, keys: tuple[str, ...]) -> Counter:
-    return Counter(Head(dimension, keys, None, [-1] * 6), keys_json(dimension, keys), {})
+def _new(key: bytes, dimension: str, keys: tuple[str, ...]) -> Counter:
+    return Counter(Head(dimension, keys, None, [-1] * 6), keys_json(dimension, keys), {}, key[1])
+
+
+def _ends_at(counter: Counter, kind: int, block: int) -> int:
+    """Stream time, epoch ms, at which the tombstones of a block go out: after the last of its windows has expired."""
+    late = BLOCK[kind] * counter.share // 256
+    return expires_at(kind, (block + 1) * BLOCK[kind] + late)
 
 
 def _keep(counter: Counter, number: int, window: Window) -> None:
