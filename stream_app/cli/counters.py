@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Parameters = list[tuple[str, str]]
     Found = tuple[Question, list[Row], list[int]]
     """The question, its rows, and which tasks have not answered."""
+    Painter = Callable[[Question, list[Row]], RenderableType]
 
 
 @click.command(short_help="Tables of live counters: by channel, campaign, goal, …")
@@ -80,15 +81,15 @@ def counters(
     ]  # fmt: skip
     config = settings()
     find = _source(config, parameters, url, topic=topic, data=data)
-    names = [name.strip() for name in columns.split(",") if name.strip()]
+    picture = _painter(config, [name.strip() for name in columns.split(",") if name.strip()])
     try:
         if watch:
-            _watch(find, names, every)
+            _watch(find, picture, every)
             return
         question, rows, missing = find()
     except CannotAsk as exc:
         raise click.UsageError(str(exc)) from None
-    _print(question, rows, names, shape)
+    _print(question, rows, picture, shape)
     if missing:
         fail(f"incomplete: tasks {', '.join(map(str, missing))} have not answered")
 
@@ -139,7 +140,7 @@ def _from_records(config: Settings, parameters: Parameters, data: Path | None) -
     return question, tables.rows(question), []
 
 
-def _print(question: Question, rows: list[Row], names: list[str], shape: str) -> None:
+def _print(question: Question, rows: list[Row], picture: Painter, shape: str) -> None:
     import msgspec
 
     from stream_app.domain.counters.tables import to_csv
@@ -153,16 +154,21 @@ def _print(question: Question, rows: list[Row], names: list[str], shape: str) ->
         return
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 200).print(_picture(question, rows, names))
+    Console(width=None if sys.stdout.isatty() else 200).print(picture(question, rows))
 
 
-def _picture(question: Question, rows: list[Row], names: list[str]) -> RenderableType:
+def _painter(config: Settings, names: list[str]) -> Painter:
     from stream_app.cli.pictures import table
+    from stream_app.domain.counters.questions import FIGURES
+    from stream_app.domain.counters.windows import Windows
 
-    return table(question, rows, names)
+    if unknown := [name for name in names if name not in FIGURES]:
+        raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(FIGURES)}", param_hint="--columns")
+    windows = Windows(config.site.timezone)
+    return lambda question, rows: table(question, rows, windows, names)
 
 
-def _watch(find: Callable[[], Found], names: list[str], every: float) -> None:
+def _watch(find: Callable[[], Found], picture: Painter, every: float) -> None:
     """The table again and again, in place on a terminal, one below the other elsewhere."""
     from rich.console import Console, Group
     from rich.live import Live
@@ -176,7 +182,7 @@ def _watch(find: Callable[[], Found], names: list[str], every: float) -> None:
                 foot = f"{time.strftime('%H:%M:%S')}  Ctrl-C ends"
                 if missing:
                     foot += f"  incomplete: tasks {', '.join(map(str, missing))} have not answered"
-                live.update(Group(_picture(question, rows, names), Text(foot, style="dim")), refresh=True)
+                live.update(Group(picture(question, rows), Text(foot, style="dim")), refresh=True)
                 time.sleep(every)
         except KeyboardInterrupt:
             say("")

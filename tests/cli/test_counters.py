@@ -103,6 +103,13 @@ def test_a_table_for_people(data: Path) -> None:
     assert "1,666.67" in line
     assert "9.0 %" in line
     assert "–" in line  # clients of several days
+    days = counters(data, "-d", "all", "--by-window", "--from", "2026-06-10", "--to", "2026-06-12").stdout
+    assert "2026-06-10" in days
+    assert "2026-06-11" in days
+    assert "2026-06-09" not in days  # the day of Riga begins on the 9th in UTC
+    hours = counters(data, "-d", "all", "-w", "1h", "--by-window", "--from", "2026-06-10", "--to", "2026-06-11").stdout
+    assert "2026-06-10 12:00+0300" in hours
+    assert counters(data, "--columns", "beauty").exit_code == 2
     empty = counters(data, "--from", "2020-01-01", "--to", "2020-01-02")
     assert "nothing is counted there" in empty.stdout
 
