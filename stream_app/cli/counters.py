@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stream_app.cli.common import common_options, fail, say, settings
+from stream_app.cli.common import common_options, fail, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     Found = tuple[Question, list[Row], list[int]]
     """The question, its rows, and which tasks have not answered."""
     Painter = Callable[[Question, list[Row]], RenderableType]
+
+_WIDE = 200
+"""Characters a line where it is not shown on a terminal."""
 
 
 @click.command(short_help="Tables of live counters: by channel, campaign, goal, …")
@@ -154,7 +157,7 @@ def _print(question: Question, rows: list[Row], picture: Painter, shape: str) ->
         return
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else 200).print(picture(question, rows))
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(picture(question, rows))
 
 
 def _painter(config: Settings, names: list[str]) -> Painter:
@@ -169,20 +172,28 @@ def _painter(config: Settings, names: list[str]) -> Painter:
 
 
 def _watch(find: Callable[[], Found], picture: Painter, every: float) -> None:
-    """The table again and again, in place on a terminal, one below the other elsewhere."""
+    """The table again and again: in place on a terminal, one below the other elsewhere."""
+    from contextlib import suppress
+
     from rich.console import Console, Group
     from rich.live import Live
     from rich.text import Text
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    with Live(console=console, auto_refresh=False, screen=False) as live:
-        try:
+    def frame() -> RenderableType:
+        question, rows, missing = find()
+        foot = f"{time.strftime('%H:%M:%S')}  Ctrl-C ends"
+        if missing:
+            foot += f"  incomplete: tasks {', '.join(map(str, missing))} have not answered"
+        return Group(picture(question, rows), Text(foot, style="dim"))
+
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    with suppress(KeyboardInterrupt):
+        if not console.is_terminal:
             while True:
-                question, rows, missing = find()
-                foot = f"{time.strftime('%H:%M:%S')}  Ctrl-C ends"
-                if missing:
-                    foot += f"  incomplete: tasks {', '.join(map(str, missing))} have not answered"
-                live.update(Group(picture(question, rows), Text(foot, style="dim")), refresh=True)
+                console.print(frame())
+                sys.stdout.flush()
                 time.sleep(every)
-        except KeyboardInterrupt:
-            say("")
+        with Live(console=console, auto_refresh=False) as live:
+            while True:
+                live.update(frame(), refresh=True)
+                time.sleep(every)

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +32,6 @@ name = "purchase"
 kind = "purchase"
 """
 
-_WATCHED_S = 3.0
 _CLOCK = re.compile(r"^\d\d:\d\d:\d\d  ", re.MULTILINE)
 _PAID = {"Sunglasses": (100, 150, 9), "Lenses": (300, 45, 16), "Diamonds": (50, 600, 11)}
 """Campaign → visits of a month, price of a click, leads: the table of the domain rules."""
@@ -196,22 +194,27 @@ def _stream_app(*arguments: str) -> list[str]:
 
 
 def _run(command: Sequence[str], directory: Path, *, watched: bool = False) -> str:
-    """Standard output. One that is watched is ended as a person would."""
+    """Standard output. One that is watched is ended after its first picture, as a person would."""
     environment: Mapping[str, str] = {
         **{name: value for name, value in os.environ.items() if not name.startswith("STREAM_APP_")},
         "PYTHONPATH": str(PAGE.parents[1]),
         "COLUMNS": "110",
     }
-    started = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    if watched:
-        time.sleep(_WATCHED_S)  # long enough to start; what it shows does not change
-        started.send_signal(signal.SIGINT)
-    output, errors = started.communicate(timeout=120)
+    ) as started:
+        assert started.stdout is not None
+        first = ""
+        if watched:
+            for line in started.stdout:
+                first += line
+                if "Ctrl-C ends" in line:
+                    break
+            started.send_signal(signal.SIGINT)
+        output, errors = started.communicate(timeout=120)
     if started.returncode != 0:
         raise RuntimeError(f"{command} ended with {started.returncode}: {errors}")
-    return output
+    return first or output
 
 
 def main(arguments: Sequence[str]) -> int:
