@@ -12,7 +12,7 @@ import pytest
 from stream_app.domain.counters.figures import AD_CLICKS, CONVERSIONS, COST, LEADS, SESSIONS, VALUE
 from stream_app.domain.counters.lines import CAMPAIGN, DEAL, VISIT, Line, Where
 from stream_app.domain.counters.rules import CounterRules, Plan
-from stream_app.domain.counters.windows import DAYS, LONG_WINDOWS, TOTAL
+from stream_app.domain.counters.windows import DAYS, LONG_WINDOWS, NAMES, TOTAL, Windows
 from stream_app.processors.counters import processor as module
 from tests.counters.desk import Desk
 
@@ -158,7 +158,7 @@ def test_currencies_stand_apart_and_counts_in_that_of_the_base() -> None:
 
 
 def test_windows_expire_with_tombstones_the_total_never() -> None:
-    """Minutes after two days, hours after sixty, days after twenty-five months; each some time after its block."""
+    """Minutes after two days, hours after sixty, days after twenty-five months; tombstones within an hour or two."""
     desk = Desk(CounterRules())
     desk.commit([(visit(START + minute), 1) for minute in range(0, 3 * DAY, 97)], (START + 3 * DAY) * MS)
     rows = len(desk.rows.rows)
@@ -166,14 +166,35 @@ def test_windows_expire_with_tombstones_the_total_never() -> None:
     desk.commit(now=(START + 5 * DAY + 120) * MS)
     assert desk.find("all", "1m") == []
     assert desk.find("all", "1h")
-    desk.commit(now=(START + 65 * DAY) * MS)
+    desk.commit(now=(START + 63 * DAY + 60) * MS)
     assert desk.find("all", "1h") == []
     assert desk.find("all", "1d")
-    desk.commit(now=(START + 780 * DAY) * MS)
+    desk.commit(now=(START + 764 * DAY + 60) * MS)
     assert desk.find("all", "1d") == []
     assert {r["window"] for r in desk.records.values()} == {"total"}
     assert {number for _, number in desk.rows.rows} == {PLACES_IN_TOTAL}, "nothing is left of expired windows"
     assert desk.total("all", "total", "sessions") == len(range(0, 3 * DAY, 97))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_tombstone_comes_within_an_hour_of_expiry_and_never_before(seed: int) -> None:
+    """Two for minutes; window by window, whatever the gaps between them."""
+    rng = random.Random(seed)
+    desk = Desk(CounterRules(timezone="Europe/Riga"))
+    minutes = sorted(rng.sample(range(START, START + 40 * DAY), 30))
+    for minute in minutes:
+        desk.commit([(visit(minute), 1)], minute * MS)
+    lives = {"1m": (2 * DAY, 120), "1h": (60 * DAY, 60), "1d": (761 * DAY, 60)}
+    for now in sorted(rng.sample(range(START + 40 * DAY, START + 802 * DAY), 60)):
+        desk.commit(now=now * MS)
+        for window, (life, late) in lives.items():
+            kind = NAMES.index(window)
+            starts = {Windows("Europe/Riga").start(kind, minute) for minute in minutes}
+            found = {
+                int(datetime.fromisoformat(r["window_start"]).timestamp()) // 60 for r in desk.find("campaign", window)
+            }
+            assert {start for start in starts if start + life > now} <= found
+            assert not {start for start in found if start + life + late <= now}
 
 
 def test_a_change_of_an_expired_window_is_dropped_and_counted_and_opens_nothing() -> None:

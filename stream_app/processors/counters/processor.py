@@ -21,6 +21,7 @@ from stream_app.domain.counters.windows import (
     DAY,
     HOUR,
     LIFE,
+    MINUTE,
     MINUTES,
     NAMES,
     TOTAL,
@@ -68,8 +69,8 @@ class Head(msgspec.Struct, gc=False, array_like=True):
     keys: tuple[str, ...]
     """As first seen."""
     total: Window | None = None
-    blocks: list[int] = []
-    """First and last live block of minutes, hours, days; −1: none."""
+    spans: list[int] = []
+    """Starts of the first and the last live window of minutes, hours, days; −1: none."""
 
 
 class Counter(msgspec.Struct, gc=False):
@@ -81,7 +82,7 @@ class Counter(msgspec.Struct, gc=False):
     at_hand: dict[int, Window]
     """Decoded windows by row number."""
     share: int
-    """Of 256: how far into the time after a block its tombstones wait, so that not all keys end theirs at once."""
+    """Of 256 of an hour: how long its tombstones wait, so that not all keys end their windows at once."""
 
 
 def row_of(kind: int, start: int) -> int:
@@ -162,7 +163,7 @@ class CountersProcessor:
             self._publish(key, counter, kind, start, window, changed, context)
         if refused:
             self._overflow(head.dimension, refused, context)
-        return counter if head.total is not None or any(block >= 0 for block in head.blocks) else None
+        return counter if _lives(head) else None
 
     def _send_on(
         self, key: bytes, state: Counter | None, events: list[Delta], context: Context[Delta]
@@ -265,10 +266,10 @@ class CountersProcessor:
             payload = context.rows.get(key, row)
             starts = decode_starts(payload) if payload is not None else []
             context.rows.put(key, row, _encode([*starts, start]))
-            blocks = counter.head.blocks
-            first, last = blocks[2 * kind], blocks[2 * kind + 1]
-            blocks[2 * kind] = block if first < 0 else min(first, block)
-            blocks[2 * kind + 1] = max(last, block)
+            spans = counter.head.spans
+            first, last = spans[2 * kind], spans[2 * kind + 1]
+            spans[2 * kind] = start if first < 0 else min(first, start)
+            spans[2 * kind + 1] = max(last, start)
         context.count("counters_live", NAMES[kind])
         return window
 
@@ -286,42 +287,49 @@ class CountersProcessor:
     # --- expiry --------------------------------------------------------------------------------------
 
     def due(self, state: Counter) -> int:
-        """When the first block is over: tombstones come block by block. A window closes at its own expiry."""
-        blocks = state.head.blocks
-        return min(
-            (_ends_at(state, kind, blocks[2 * kind]) for kind in range(len(LIFE)) if blocks[2 * kind] >= 0),
-            default=0,
-        )
+        """When the first tombstone goes out. A window closes at its own expiry."""
+        firsts = state.head.spans[::2]
+        return min((_ends_at(state, kind, first) for kind, first in enumerate(firsts) if first >= 0), default=0)
 
     def wake(self, key: bytes, state: Counter, context: Context[Delta]) -> Counter | None:
         """Ends expired windows."""
-        head = state.head
+        spans = state.head.spans
         for kind in range(len(LIFE)):
-            first, last = head.blocks[2 * kind], head.blocks[2 * kind + 1]
-            while 0 <= first <= last and _ends_at(state, kind, first) <= context.now:
-                self._expire(key, state, kind, first, context)
-                first += 1
-            if first > last:
-                first = last = -1
-            head.blocks[2 * kind], head.blocks[2 * kind + 1] = first, last
-        return state if head.total is not None or any(block >= 0 for block in head.blocks) else None
+            first, last = spans[2 * kind], spans[2 * kind + 1]
+            while first >= 0 and _ends_at(state, kind, first) <= context.now:
+                first = self._expire(key, state, kind, first, last, context)
+            spans[2 * kind] = first
+            if first < 0:
+                spans[2 * kind + 1] = -1
+        return state if _lives(state.head) else None
 
-    def _expire(self, key: bytes, counter: Counter, kind: int, block: int, context: Context[Delta]) -> None:
-        rows, row = context.rows, block_row(kind, block)
-        payload = rows.get(key, row)
-        if payload is None:
-            return
-        rows.put(key, row, None)
-        for start in decode_starts(payload):
-            number = row_of(kind, start)
-            window = self._find(key, counter, kind, start, context)
-            if window is not None:
-                for currency, goal, _ in _figures(window):
-                    context.emit(COUNTERS, *_ended(key, kind, start, currency, goal))
-            counter.at_hand.pop(number, None)
-            rows.put(key, number, None)
-            rows.put(_ADMISSION + counter.head.dimension.encode(), number, None)
-            context.count("counters_live", NAMES[kind], -1)
+    def _expire(self, key: bytes, counter: Counter, kind: int, first: int, last: int, context: Context[Delta]) -> int:
+        """Ends the expired windows of the first block; gives the start of the first that is left, −1 if none is."""
+        rows = context.rows
+        for block in range(first // BLOCK[kind], last // BLOCK[kind] + 1):
+            payload = rows.get(key, block_row(kind, block))
+            starts = decode_starts(payload) if payload is not None else []
+            left = [start for start in starts if not is_expired(kind, start, context.now)]
+            for start in starts:
+                if start not in left:
+                    self._end(key, counter, kind, start, context)
+            if left:
+                if left != starts:
+                    rows.put(key, block_row(kind, block), _encode(left))
+                return min(left)
+            if payload is not None:
+                rows.put(key, block_row(kind, block), None)
+        return -1
+
+    def _end(self, key: bytes, counter: Counter, kind: int, start: int, context: Context[Delta]) -> None:
+        window = self._find(key, counter, kind, start, context)
+        if window is not None:
+            for currency, goal, _ in _figures(window):
+                context.emit(COUNTERS, *_ended(key, kind, start, currency, goal))
+        counter.at_hand.pop(row_of(kind, start), None)
+        context.rows.put(key, row_of(kind, start), None)
+        context.rows.put(_ADMISSION + counter.head.dimension.encode(), row_of(kind, start), None)
+        context.count("counters_live", NAMES[kind], -1)
 
     # --- publish -------------------------------------------------------------------------------------
 
@@ -413,10 +421,17 @@ def _new(key: bytes, dimension: str, keys: tuple[str, ...]) -> Counter:
     return Counter(Head(dimension, keys, None, [-1] * 6), keys_json(dimension, keys), {}, key[1])
 
 
-def _ends_at(counter: Counter, kind: int, block: int) -> int:
-    """Stream time, epoch ms, at which the tombstones of a block go out: after the last of its windows has expired."""
-    late = BLOCK[kind] * counter.share // 256
-    return expires_at(kind, (block + 1) * BLOCK[kind] + late)
+def _lives(head: Head) -> bool:
+    """False for a key of which nothing is left."""
+    return head.total is not None or any(first >= 0 for first in head.spans)
+
+
+def _ends_at(counter: Counter, kind: int, first: int) -> int:
+    """Stream time, epoch ms, at which the tombstone of a key's first window goes out: within an hour of its expiry.
+    Minutes wait for the end of their hour, so that a key wakes once an hour and not at every minute."""
+    if kind == MINUTE:
+        first = (first // BLOCK[MINUTE] + 1) * BLOCK[MINUTE]
+    return expires_at(kind, first + 60 * counter.share // 256)
 
 
 def _keep(counter: Counter, number: int, window: Window) -> None:

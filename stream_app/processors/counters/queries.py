@@ -126,9 +126,9 @@ def _windows(
         if head.total is not None:
             yield 0, head.total
         return
-    first, last = head.blocks[2 * kind], head.blocks[2 * kind + 1]
+    first, last = head.spans[2 * kind], head.spans[2 * kind + 1]
     size = BLOCK[kind]
-    for block in range(max(first, since // size), min(last, until // size) + 1) if first >= 0 else ():
+    for block in range(max(first, since) // size, min(last, until) // size + 1) if first >= 0 else ():
         payload = store.get(part_key(_TAG, key, block_row(kind, block)))
         for start in sorted(decode_starts(payload)) if payload is not None else ():
             if since <= start < until:
