@@ -197,7 +197,8 @@ class Task:
 
     async def _gather(self) -> None:
         settings = self._settings
-        due = self._gathered_since + settings.commit_interval_ms / 1000
+        share = self.partition / self.topology.partitions
+        due = next_turn(self._gathered_since, settings.commit_interval_ms / 1000, share)
         while self.phase is Phase.RUNNING and self._gathered_records < settings.commit_records:
             left = due - time.monotonic()
             if left <= 0:
@@ -318,6 +319,16 @@ class Task:
         if self.store is not None:
             self.store.close()
             self.store = None
+
+
+def next_turn(since: float, interval_s: float, share: float) -> float:
+    """When a task that has had something since then commits: at its turn, once an interval.
+
+    One answer from the broker brings something for every task. If each waited for an interval from there on, all would
+    commit at once, and the last would wait for the others; so their turns are spread over the interval, each at its
+    `share` of it.
+    """
+    return since + (share * interval_s - since) % interval_s if interval_s else since
 
 
 MAX_LEAD_MS = 60_000

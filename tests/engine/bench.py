@@ -23,6 +23,8 @@ from tests.engine.summing import Summing
 from tests.engine.watching import Watcher
 
 START_MS = 1_700_000_000_000
+NEVER_MS = 10**13
+"""As a commit interval: no task has its turn while this machine is up."""
 
 
 class Stores(MemoryStores):

@@ -12,11 +12,11 @@ import pytest
 from stream_app.engine.ports import Fenced, StoreDamaged
 from stream_app.engine.recovery import CannotOpen
 from stream_app.engine.rows import timer_key
-from stream_app.engine.task import Phase
+from stream_app.engine.task import Phase, next_turn
 from stream_app.engine.tasks import cause_of
 from stream_app.engine.work import TIMERS_PER_COMMIT, Chunk
 from stream_app.hosts.local.log import LocalLog
-from tests.engine.bench import START_MS, Bench, until
+from tests.engine.bench import NEVER_MS, START_MS, Bench, until
 from tests.engine.watching import Fail, Injected
 
 # -- assignment -----------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ async def test_nothing_is_opened_once_the_end_has_begun(bench: Bench) -> None:
 
 async def test_enough_records_commit_before_the_interval_is_over(bench: Bench) -> None:
     """The commit loop wakes on count as well as on time."""
-    tasks = bench.make(commit_interval_ms=3_600_000, commit_records=3)
+    tasks = bench.make(commit_interval_ms=NEVER_MS, commit_records=3)
     await tasks.assign([0])
     task = await bench.running(0)
     task.feed(bench.chunk(task, [("e1", "a", 0)]))
@@ -188,6 +188,19 @@ async def test_the_others_go_on_while_one_is_opened_again(bench: Bench) -> None:
     assert bench.phase(1) is Phase.RUNNING
 
 
+def test_turns_to_commit_come_once_an_interval_and_are_spread_over_the_tasks() -> None:
+    """Whenever something comes, the turn is within an interval; no two of eight tasks are closer than an eighth."""
+    for since in (0.0, 3.21, 1_000_000.004):
+        turns = [next_turn(since, 0.1, p / 8) for p in range(8)]
+        assert all(since <= turn < since + 0.1 + 1e-6 for turn in turns)
+        places = sorted(turn % 0.1 for turn in turns)
+        gaps = [b - a for a, b in zip(places, [*places[1:], places[0] + 0.1], strict=True)]
+        assert gaps == pytest.approx([0.0125] * 8, abs=1e-6)
+    assert next_turn(0.26, 0.1, 0.5) == pytest.approx(0.35), "always at the same place of it"
+    assert next_turn(0.34, 0.1, 0.5) == pytest.approx(0.35)
+    assert next_turn(7.0, 0, 0.5) == 7.0, "no interval: at once"
+
+
 async def test_a_failure_after_a_revocation_is_nobodys(bench: Bench) -> None:
     """A task that fails while it drains is closed, not opened again: that would leave an unowned task open."""
     failing = asyncio.Event()
@@ -196,7 +209,7 @@ async def test_a_failure_after_a_revocation_is_nobodys(bench: Bench) -> None:
         if step == "commit.sent" and failing.is_set():
             raise Injected
 
-    tasks = bench.make(probe, commit_interval_ms=3_600_000)
+    tasks = bench.make(probe, commit_interval_ms=NEVER_MS)
     await tasks.assign([0])
     task = await bench.running(0)
     task.feed(bench.chunk(task, [("e1", "a", 0)]))

@@ -29,6 +29,11 @@ _FETCH_BYTES = 3 << 20
 """Of one partition in one answer: about as many records as a commit takes, so that a worker that lags commits whole
 ones. Each commit costs a millisecond and a half however small it is."""
 
+_FETCH_MIN_BYTES = 256 << 10
+_FETCH_WAIT_MS = 25
+"""An answer has so many bytes, or comes after so long: an answer for every few records that arrive would cost more than
+the records, and a task waits for its turn to commit anyway."""
+
 
 class GroupLost(Exception):
     """aiokafka's task that keeps up the membership has failed: nothing would ever be assigned again."""
@@ -71,8 +76,8 @@ class KafkaIntake:
             isolation_level="read_committed",
             max_poll_interval_ms=3_600_000,
             max_partition_fetch_bytes=_FETCH_BYTES,
-            fetch_max_wait_ms=500,
-            fetch_min_bytes=1,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+            fetch_min_bytes=_FETCH_MIN_BYTES,
             key_deserializer=as_parsed,
         )
         await self._consumer.start()
