@@ -1,0 +1,138 @@
+"""Stories from inputs to counters, through the whole topology."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.counters.world import Arrival, World, at, settings
+
+START = at("2026-06-01T06:00:00Z")
+MINUTE = 60_000
+SHOP = "https://shop.example.com/"
+
+
+def click(client: str, minute: int, query: str = "", **more: Any) -> Arrival:
+    ts = START + minute * MINUTE
+    record = {"event_id": f"v{minute}", "client_id": client, "occurred_at": ts, "url": f"{SHOP}landing{query}"}
+    return ("clicks", record | more, ts)
+
+
+def conversion(client: str, minute: int, goal: str, **more: Any) -> Arrival:
+    ts = START + minute * MINUTE
+    record = {"event_id": f"{client}-{minute}", "client_id": client, "occurred_at": ts, "goal": goal}
+    return ("conversions", record | more, ts)
+
+
+def update(lead: str, minute: int, status: str, **more: Any) -> Arrival:
+    ts = START + minute * MINUTE
+    record = {"event_id": f"u{minute}", "lead_id": lead, "occurred_at": ts, "status": status, "currency": "EUR"}
+    return ("lead-updates", record | more, ts)
+
+
+def counters(tmp_path: Path, story: list[Arrival], more: str = "") -> list[dict[str, Any]]:
+    world = World(settings(tmp_path, more=more), start_ms=START)
+    world.live([[*world.first(START), *sorted(story, key=lambda arrival: arrival[2])]], idle_ms=3 * 60 * MINUTE)
+    return world.counters()
+
+
+def test_the_golden_table_from_costs_clicks_and_leads(tmp_path: Path) -> None:
+    """Sunglasses, Lenses, Diamonds (domain rules, section 5): costs, visits and forms go in, out come cost,
+    CPL and CR of each campaign, by day and in total."""
+    table = {
+        "Sunglasses": (100, 150, 9, "15000.00", "1666.67", "0.09"),
+        "Lenses": (300, 45, 16, "13500.00", "843.75", "0.053333"),
+        "Diamonds": (50, 600, 11, "30000.00", "2727.27", "0.22"),
+    }
+    story: list[Arrival] = []
+    for campaign, (clicks, cpc, leads, *_) in table.items():
+        for number in range(leads):
+            client = f"{campaign}{number}"
+            story.append(click(client, number, f"?utm_source=google&utm_medium=cpc&utm_campaign={campaign}"))
+            story.append(conversion(client, number + 1, "lead_form"))
+        row = {"event_id": campaign, "cost_id": campaign, "day": "2026-06-01", "source": "Google", "medium": "CPC"}
+        row |= {"campaign": campaign.upper(), "cost": str(clicks * cpc), "currency": "EUR", "clicks": clicks}
+        story.append(("costs", row, START + 60 * MINUTE))
+    found = counters(tmp_path, story)
+    for window in ("1d", "total"):
+        for campaign, (clicks, cpc, leads, cost, cpl, cr) in table.items():
+            (record,) = [
+                r
+                for r in found
+                if (r["dimension"], r["window"]) == ("campaign", window)
+                and r["keys"]["campaign"].casefold() == campaign.casefold()
+            ]
+            assert record["counts"]["leads"] == record["counts"]["conversions"] == leads
+            assert (record["sums"]["ad_clicks"], record["sums"]["cost"]) == (clicks, cost)
+            assert (record["rates"]["cpc"], record["rates"]["cpl"], record["rates"]["click_cr"]) == (
+                f"{cpc}.00",
+                cpl,
+                cr,
+            )
+
+
+def test_dimensions_by_setting(tmp_path: Path) -> None:
+    """Term, content of the source, landing of the session, segment of conversions and leads, owner and refusal reason
+    of leads."""
+    more = '[counters]\ndimensions = ["term", "content", "landing", "owner", "refusal_reason", "segment.geo"]\n'
+    tags = "?utm_source=google&utm_medium=cpc&utm_campaign=spring&utm_term=shoes&utm_content=banner"
+    story = [
+        click("c1", 1, tags),
+        conversion("c1", 2, "lead_form", lead_id="l1", segment={"geo": "LV", "device": "phone"}),
+        update("l1", 10, "contacted", owner="Ann"),
+        update("l1", 20, "refused", owner="Bob", reason="too dear"),
+        click("c2", 30),
+    ]
+    found = [r for r in counters(tmp_path, story, more) if r["window"] == "total"]
+
+    def of(dimension: str, **keys: str) -> dict[str, int]:
+        (record,) = [r for r in found if r["dimension"] == dimension and r["keys"] == keys]
+        return {name: n for name, n in record["counts"].items() if n}
+
+    for dimension, value in (("term", "shoes"), ("content", "banner")):
+        counts = of(dimension, **{dimension: value})
+        assert (counts["sessions"], counts["conversions"], counts["leads"], counts["refused"]) == (1, 1, 1, 1)
+    assert of("landing", landing=f"{SHOP}landing") == {
+        "sessions": 2,
+        "page_views": 2,
+        "engaged_sessions": 1,
+        "new_clients": 2,
+    }
+    geo = {r["keys"]["segment.geo"]: r for r in found if r["dimension"] == "segment.geo"}
+    assert set(geo) == {"LV"}
+    assert of("segment.geo", **{"segment.geo": "LV"})["conversions"] == 1
+    assert of("refusal_reason", refusal_reason="too dear") == {"refused": 1}
+    assert of("owner", owner="Ann")["contacted"] == 1
+    assert of("owner", owner="Bob")["refused"] == 1
+    assert not [r for r in found if r["dimension"] == "segment.device"]
+
+
+def test_a_deal_that_is_lost_takes_its_revenue_back_in_the_window_of_the_change(tmp_path: Path) -> None:
+    """And `won_cohort` of the lead's own day says that it is not won any more (semantics 40)."""
+    story = [
+        update("l1", 0, "new", source="fair", medium="offline"),
+        update("l1", 60, "won", revenue="1000", profit="200"),
+        update("l1", 24 * 60, "refused"),
+    ]
+    found = [r for r in counters(tmp_path, story) if r["dimension"] == "channel" and r["keys"]["channel"] == "Offline"]
+    by_day = {r["window_start"]: r for r in found if r["window"] == "1d"}
+    first, second = (by_day[day] for day in sorted(by_day))
+    assert (first["sums"]["revenue"], first["counts"]["won"], first["counts"]["won_cohort"]) == ("1000.00", 1, 0)
+    assert (second["sums"]["revenue"], second["sums"]["profit"], second["counts"]["refused"]) == (
+        "-1000.00",
+        "-200.00",
+        1,
+    )
+    (total,) = [r for r in found if r["window"] == "total"]
+    assert (total["sums"]["revenue"], total["counts"]["leads"], total["rates"]["lead_to_won"]) == ("0.00", 1, "0")
+
+
+def test_off_is_off(tmp_path: Path) -> None:
+    """No counter, and nothing on its way to one."""
+    world = World(settings(tmp_path, more="[counters]\nenabled = false\n"), start_ms=START)
+    world.live([[*world.first(START), click("c1", 1), conversion("c1", 2, "purchase", value="5")]])
+    assert world.counters() == []
+    kinds = {
+        dict(record.headers)["kind"] for p in world.log.topic(world.topology.repartition) for record in p.read(0)[0]
+    }
+    assert not {kind for kind in kinds if kind.startswith(b"counter")}
