@@ -128,13 +128,18 @@ class JourneysProcessor:
     ) -> Client | None:
         client_id = key.decode()
         client = state if state is not None else clients.new_client()
-        heard = self._hear(client, letters) if letters else None
-        if heard is None:
+        heard = None
+        if letters:
+            heard = self._hear(client, letters)
+        elif context.revision >= client.stored.revision + clients.HOLD_COMMITS:
             self._release(key, client, context)
-        changed = False
-        for part in self._lives(client, events):
-            changed |= self._fold_part(key, client_id, client, part, heard, context)
-            heard = None
+        if events and events[-1].at - (client.head.last_at or events[0].at) >= self._fold.life_ms:
+            changed = False
+            for part in self._lives(client, events):
+                changed |= self._fold_part(key, client_id, client, part, heard, context)
+                heard = None
+        else:
+            changed = self._fold_part(key, client_id, client, events, heard, context)
         if not changed and state is None and not client.stored.asked:
             return None
         return self._due_or_gone(key, client_id, client, context)
@@ -143,8 +148,6 @@ class JourneysProcessor:
         """Events before and after a silence in which the client would be forgotten, if a backlog holds both: what was
         before is settled first."""
         life_ms, last_at = self._fold.life_ms, client.head.last_at
-        if not events or events[-1].at - (last_at or events[0].at) < life_ms:
-            return [events]
         parts: list[list[Hit]] = [[]]
         for hit in events:
             if last_at and hit.at - last_at >= life_ms:
@@ -345,12 +348,13 @@ class JourneysProcessor:
             self._publisher.settle_refunds(client_id, client)
 
     def _release(self, key: bytes, client: Client, context: Context[Hit]) -> None:
-        """What was kept for what other clients might still tell, long enough by the time and in commits."""
-        if context.revision < client.stored.revision + clients.HOLD_COMMITS:
-            return
+        """What was kept for what other clients might still tell, long enough in commits, is looked at by the time."""
         horizon = context.now - self._grace_ms - clients.HOLD_MS
-        self._publisher.release(key, client, horizon, context.rows)
-        self._finish_sessions(client, horizon, ordered=True)
+        stored, snapshot = client.stored, client.snapshot
+        if stored.orders or stored.held:
+            self._publisher.release(key, client, horizon, context.rows)
+        if snapshot.ended or (snapshot.open is not None and snapshot.open.ordered):
+            self._finish_sessions(client, horizon, ordered=True)
 
     def _finish_sessions(self, client: Client, horizon: int, *, ordered: bool) -> None:
         """Sessions that are settled and published as closed are done with; those with orders only when `ordered`, as
@@ -412,8 +416,10 @@ class JourneysProcessor:
 
     def _expiry(self, client: Client) -> int:
         """When the client is forgotten. One that is known from questions only is kept as long as they are open."""
-        asked = max((asked.at for asked in client.stored.asked), default=0) + self._grace_ms + 1
-        return max(client.head.last_at + self._expiry_ms, asked)
+        expiry = client.head.last_at + self._expiry_ms
+        if client.stored.asked:
+            expiry = max(expiry, max(asked.at for asked in client.stored.asked) + self._grace_ms + 1)
+        return expiry
 
     def _due(self, client: Client, expiry: int) -> int:
         head = client.head

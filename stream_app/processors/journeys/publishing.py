@@ -104,7 +104,7 @@ class Publisher:
             self._orders(key, client_id, client, heard, context)
             if published:
                 self._retract_others(key, client_id, client, sessions, context)
-        if self.views.persons:
+        if self.views.persons and (head.owners or head.guests or stored.linked):
             self._link(client_id, client, context)
 
     def freeze(self, client: Client, converted: Converted) -> Frozen:
@@ -156,7 +156,7 @@ class Publisher:
         for order in stored.orders:
             if order.at < until:
                 order.at = 0
-        if any(order.at < until for order in stored.held):
+        if stored.held and any(order.at < until for order in stored.held):
             for order in stored.held:
                 if order.at < until:
                     rows.put(key, order.row, None)
@@ -178,8 +178,10 @@ class Publisher:
         record = self.views.session(client_id, session, context.now, truncated=truncated, lost=lost)
         status = clients.CLOSED if record.status == "closed" else clients.OPEN
         body = _encode_record(record)
-        codes = [captured for captured in client.head.codes if captured.at >= session.started_at]
-        digest = content_digest(body + _encode_apart(codes) if codes else body)
+        if client.head.codes:
+            digest = content_digest(body + _apart(client, session))
+        else:
+            digest = content_digest(body)
         entry = self._written(key, client, SESSIONS, record, body, digest, status, context)
         if entry is None:
             return
@@ -326,8 +328,6 @@ class Publisher:
         if linked_from is not None and all(map(is_, linked_from, links_from)):
             return
         client.linked_from = links_from
-        if not head.owners and not head.guests and not stored.linked:
-            return
         facts = [
             Fact(PERSON_LINK, user.encode(), encode_body(link)) for user, link in persons.links(client_id, head).items()
         ]
@@ -464,6 +464,12 @@ def _asks(client_id: str, refund: Hit) -> list[Fact]:
     assert sale is not None
     asked = Asked(client_id, Refund.of(refund), sale.origin)
     return [Fact(ORDER_REFUND, order_address(sale.goal, sale.order_id), encode_body(asked))]
+
+
+def _apart(client: Client, session: Session) -> bytes:
+    """Codes that a session brought: others are told of them."""
+    codes = [captured for captured in client.head.codes if captured.at >= session.started_at]
+    return _encode_apart(codes) if codes else b""
 
 
 def _digest(body: bytes, frozen: Frozen) -> int:
