@@ -21,7 +21,7 @@ from stream_app.engine.topology import Topology
 from stream_app.hosts.kafka.worker import KafkaOptions, KafkaWorker
 from stream_app.metrics import WorkerStats
 from stream_app.processors.people.reading import entries_of, referrer_document
-from stream_app.processors.readable import client_document, cost_document, lead_document
+from stream_app.processors.readable import client_document, cost_document, lead_document, person_document
 from stream_app.processors.referral_counters import referrals_document
 from stream_app.settings import Settings
 from stream_app.settings.security import client_options
@@ -145,7 +145,8 @@ class WorkerStatus:
 
 
 _READABLE: Mapping[str, tuple[str, Callable[[bytes, Any], dict[str, object]]]] = {
-    "client": ("journeys", client_document),
+    "client": ("journeys", lambda key, client: client_document(key, client, None)),
+    "person": ("persons", person_document),
     "lead": ("leads", lead_document),
     "cost": ("costs", cost_document),
     "referrer": ("people", lambda _key, _state: {}),
@@ -187,6 +188,8 @@ class StateQueries:
         found = states.committed(key)
         if found is None:
             return None
+        if kind == "client":
+            return msgspec.json.encode(client_document(key, found, states.committed_rows))  # type: ignore[arg-type]
         if kind == "referrer":
             assert task.store is not None  # it is running
             return msgspec.json.encode(referrer_document(key, found, entries_of(task.store, states.tag, key)))  # type: ignore[arg-type]

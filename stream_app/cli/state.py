@@ -24,7 +24,7 @@ def state() -> None:
 @click.option("--url", help="Any worker, as http://host:port; else web.advertised_url, or web.host and web.port.")
 @common_options
 def get(kind: str, name: str, url: str | None) -> None:
-    """Prints the committed state of ID as JSON. KIND is `client`, `lead` or `cost`.
+    """Prints the committed state of ID as JSON. KIND is `client`, `person`, `lead` or `cost`.
 
     The token is web.token of the settings, or STREAM_APP_WEB__TOKEN.
     """

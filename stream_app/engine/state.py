@@ -239,7 +239,12 @@ class KeyedStates:
     def committed(self, key: bytes) -> object | None:
         """The state as committed, decoded afresh: for queries. Shares nothing with what is being changed."""
         raw = self._store.get(head_key(self.tag, key))
-        return None if raw is None else self._decode(key, raw, _Committed(self._store, self.tag))
+        return None if raw is None else self._decode(key, raw, self.committed_rows)
+
+    @property
+    def committed_rows(self) -> Rows:
+        """Rows of committed states, for queries."""
+        return _Committed(self._store, self.tag)
 
     def wake(self, row: bytes, key: bytes, context: Context[object]) -> bool:
         """Handles a timer row that has come up. True if the processor was woken."""

@@ -18,19 +18,27 @@ from stream_app.domain.lead_views import lead_view
 from stream_app.domain.leads import Lead
 from stream_app.domain.sources.model import Source
 from stream_app.domain.times import rfc3339
+from stream_app.engine.processor import Rows
+from stream_app.processors.journeys import codec
+from stream_app.processors.persons import Known
 
 _KINDS = {SCREEN_VIEW: "screen_view", LINK_CLICK: "link_click", CONVERSION: "conversion", REFUND: "refund"}
 
 Document = dict[str, object]
 
 
-def client_document(key: bytes, client: Client) -> Document:
-    """The journey of one client, newest session first."""
-    head = client.head
+def client_document(key: bytes, client: Client, rows: Rows | None) -> Document:
+    """The journey of one client, newest session first; with `rows`, its settled conversions too."""
+    head, stored = client.head, client.stored
+    settled = [codec.frozen(key, order.row, rows) for order in (*stored.orders, *stored.held)[-100:]] if rows else []
     sessions = [head.open, *reversed(head.ended)] if head.open is not None else list(reversed(head.ended))
     return {
         "client_id": key.decode("utf-8", "replace"),
         "user_id": head.user or None,
+        "users": [
+            {"user_id": owner.user, "from_session": max(owner.since, 1), "linked_at": rfc3339(owner.linked_at)}
+            for owner in head.owners
+        ],
         "sessions_so_far": head.sessions,
         "last_event_at": rfc3339(head.last_at),
         "settled_until": rfc3339(client.stored.horizon) if client.stored.horizon > 0 else None,
@@ -38,10 +46,67 @@ def client_document(key: bytes, client: Client) -> Document:
         "sessions": [_session(session) for session in sessions],
         "touchpoints": [_touchpoint(touchpoint) for touchpoint in head.touchpoints],
         "last_non_direct": _touchpoint(head.non_direct) if head.non_direct is not None else None,
+        "touchpoints_on_other_clients": {
+            user: [
+                _touchpoint(linked.touchpoint)
+                | {
+                    "linked_at": rfc3339(linked.since),
+                    "linked_until": rfc3339(linked.until) if linked.until else None,
+                }
+                for linked in others.touches
+            ]
+            for user, others in client.others.items()
+        },
         "conversions_within_grace": [_hit(converted.hit) for converted in head.converted],
-        "settled_orders": len(client.stored.orders),
+        "settled_conversions": [
+            _hit(frozen.hit)
+            | {"user_id": frozen.user or None, "path": " > ".join(t.source.channel for t in frozen.touchpoints)}
+            for frozen in settled
+        ],
+        "settled_orders": len(stored.orders),
+        "orders_of_others": [
+            {
+                "order": f"{order:016x}",
+                "rival": {"occurred_at": rfc3339(at), "event_id": event, "client_id": rival},
+            }
+            for order, ruling in stored.rulings.items()
+            if ruling.rival is not None
+            for at, event, rival in [ruling.rival]
+        ],
+        "refunds": [
+            {
+                "event_id": refund.id,
+                "occurred_at": rfc3339(refund.at),
+                "value": None if refund.value is None else str(refund.value),
+                "currency": refund.currency or None,
+            }
+            for refund in (*stored.refunds, *(r for ruling in stored.rulings.values() for r in ruling.refunds))
+        ],
         "events_within_grace": [_hit(hit) for hit in client.recents[-100:]],
         "events_within_grace_in_all": len(client.recents),
+    }
+
+
+def person_document(key: bytes, known: Known) -> Document:
+    """A person's clients, with the touchpoints that they are linked to."""
+    return {
+        "user_id": key.decode("utf-8", "replace"),
+        "clients": [
+            {
+                "client_id": link.client_id,
+                "known_since": rfc3339(link.since),
+                "touchpoints": [
+                    _touchpoint(linked.touchpoint)
+                    | {
+                        "linked_at": rfc3339(linked.since),
+                        "linked_until": rfc3339(linked.until) if linked.until else None,
+                    }
+                    for linked in link.touches
+                ],
+            }
+            for link in known.person.links.values()
+        ],
+        "truncated": known.person.dropped_until > 0,
     }
 
 
@@ -134,4 +199,6 @@ def _hit(hit: Hit) -> Document:
     if hit.sale is not None:
         value = hit.sale.value
         found |= {"goal": hit.sale.goal, "value": None if value is None else str(value), "currency": hit.sale.currency}
+        if hit.sale.order_id:
+            found["order_id"] = hit.sale.order_id
     return found

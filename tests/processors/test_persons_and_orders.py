@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from stream_app.domain import client as clients
 from stream_app.domain import orders, persons
 from stream_app.domain.rules import AttributionRules, JourneyRules
 from stream_app.domain.sources.rules import SourceRules
+from stream_app.processors.readable import client_document, person_document
 from tests.processors.harness import DAY, HOUR, MINUTE, T0, Run, click, conversion, processor, run
 from tests.processors.test_facts import Leads, Sums
 
@@ -291,6 +293,33 @@ def test_an_order_that_everybody_claims_is_bounded() -> None:
         result.commit([buy(n * MINUTE, f"a{n}", f"c{n}")])
     assert len(result.parts[2].state(b"purchase\x1fo1").order.claims) == orders.MAX_CLAIMS
     assert [sale["event_id"] for sale in result.conversions] == ["a0"]
+
+
+# --- what people read ------------------------------------------------------------------------------------
+
+
+def test_a_client_is_shown_with_its_persons_touchpoints_and_its_orders() -> None:
+    """What `/clients/{id}` and `state get client ID` answer."""
+    result = run(
+        [
+            click(0, "a", "phone", user_id="anna", **ADVERT),
+            buy(DAY, "b", "desk", user_id="anna"),
+            buy(DAY + 1, "c", "till"),
+            refund(2 * DAY, "r", "till", value="3"),
+            click(3 * DAY, "d", "desk"),
+        ]
+    )
+    shown = client_document(b"desk", result.parts[0].state(b"desk"), result.rows)
+    assert [user["user_id"] for user in shown["users"]] == ["anna"]
+    (touch,) = shown["touchpoints_on_other_clients"]["anna"]
+    assert (touch["source"], touch["linked_until"]) == ("google", None)
+    (settled,) = shown["settled_conversions"]
+    assert (settled["order_id"], settled["path"], settled["user_id"]) == ("o1", "Paid Search", "anna")
+    assert [(r["event_id"], r["value"]) for r in shown["refunds"]] == [("r", "3")]
+    assert [rival["rival"]["client_id"] for rival in shown["orders_of_others"]] == ["till"]
+    person = person_document(b"anna", result.parts[1].state(b"anna"))
+    assert [client["client_id"] for client in person["clients"]] == ["phone", "desk"]
+    assert json.dumps([shown, person])
 
 
 # --- rules that change -----------------------------------------------------------------------------------
