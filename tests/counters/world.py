@@ -211,11 +211,6 @@ def compare(found: Iterable[Mapping[str, Any]], wanted: Recount, now: datetime, 
     A window that has expired must not be wrong, it may be gone: its tombstone comes when its block is over."""
     have = read(found)
     want = {key: shown(counter, key[4]) for key, counter in wanted.result().items()}
-    want = {
-        key: counter
-        for key, counter in want.items()
-        if any(counter[part] for part in ("counts", "sums", "funnel")) or counter["nps"] is not None
-    }
     live = 0
     for key in sorted({*have, *want}, key=repr):
         if key[1] is not None and now >= parse(key[1]) + LIVES[key[0]]:
