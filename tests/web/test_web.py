@@ -37,7 +37,7 @@ class States:
         self.recovering = False
 
     def kinds(self) -> Collection[str]:
-        return ["client"]
+        return ["client", "lead"]
 
     def owner(self, kind: str, key: bytes) -> str | None:
         if self.recovering:
@@ -114,6 +114,8 @@ async def test_lookups_need_the_token(ask: Ask) -> None:
     async with serving(Status(), States({b"c1": b'{"id":"c1"}'})) as url:
         assert await ask(f"{url}/clients/c1", BEARER) == (200, {"id": "c1"})
         assert await ask(f"{url}/state/client/c1", BEARER) == (200, {"id": "c1"})
+        assert await ask(f"{url}/leads/c1", BEARER) == (200, {"id": "c1"})
+        assert (await ask(f"{url}/leads/c1"))[0] == 401
         for headers in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {TOKEN}"}):
             for name in ("c1", "nobody"):
                 answer = await ask(f"{url}/clients/{name}", headers)
@@ -131,7 +133,7 @@ async def test_errors_are_clear(ask: Ask) -> None:
     """Unknown key, unknown kind, unknown path: 404 each, in words."""
     async with serving(Status(), States()) as url:
         assert (await ask(f"{url}/clients/nobody", BEARER))[1]["error"] == "nothing is known of this client"
-        assert "there are: client" in (await ask(f"{url}/state/zebra/1", BEARER))[1]["error"]
+        assert "there are: client, lead" in (await ask(f"{url}/state/zebra/1", BEARER))[1]["error"]
         assert (await ask(f"{url}/zebra"))[0] == 404
 
 
