@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from stream_app.domain.journey import Touchpoint
+from stream_app.domain.records import Credit
 from stream_app.domain.rules import PathTransform
+from stream_app.domain.sources.model import Source
 
 Path = Sequence[Touchpoint]
 """Touchpoints, oldest first."""
@@ -23,6 +25,12 @@ def last_non_direct_index(path: Path) -> int:
         if path[index].source.source != "(direct)":
             return index
     return len(path) - 1
+
+
+def source_of(path: Path, credit: Credit) -> Source | None:
+    """The whole source of a touchpoint that got credit, where a record tells four of its fields."""
+    wanted = (credit.source, credit.medium, credit.campaign, credit.channel)
+    return next((touchpoint.source for touchpoint in reversed(path) if _name(touchpoint) == wanted), None)
 
 
 def untouched(path: Path) -> Path:

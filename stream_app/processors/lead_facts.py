@@ -11,7 +11,7 @@ from stream_app.domain.client import MAX_ASKED, Asked, Client, Frozen
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.ids import content_digest
 from stream_app.domain.lead_events import LeadFact, Question
-from stream_app.domain.paths import last_non_direct_index
+from stream_app.domain.paths import source_of
 from stream_app.domain.records import AttributedConversion
 from stream_app.domain.views import Views
 from stream_app.engine.processor import Context, Rejected
@@ -47,8 +47,7 @@ class LeadTeller(Teller):
         assert sale is not None
         if not sale.lead_id or record.bot:
             return
-        path = frozen.touchpoints
-        source = path[last_non_direct_index(path)].source if path else NOT_DETERMINED
+        source = source_of(frozen.touchpoints, record.credits["last_non_direct"][0]) or NOT_DETERMINED
         grounds = self._grounds(client_id, frozen, record) if self._grounds is not None else b""
         fact = LeadFact(hit.at, hit.id, client_id, sale.goal, source, sale.segment, record.user_id or "", grounds)
         yield Fact(LEAD_FACT, sale.lead_id.encode(), encode_body(fact))

@@ -15,7 +15,7 @@ import pytest
 from stream_app.bench.credit import lines, paths
 from stream_app.domain.rules import AttributionRules
 from stream_app.domain.times import DAY_MS, rfc3339
-from tests.cli.helpers import json_lines
+from tests.cli.helpers import json_lines, run
 from tests.domain.credit_oracle import credits_by_hand
 from tests.processors.harness import DAY as A_DAY
 from tests.processors.harness import MINUTE, click, conversion
@@ -165,6 +165,37 @@ def test_a_record_of_the_topic_is_credited_as_the_worker_did() -> None:
     (answer,) = json_lines(credit(stdin=json.dumps(record)).stdout)
     for field in ("credits", "path", "days_to_convert", "assisting_channels", "source_determined"):
         assert answer[field] == record[field]
+
+
+def test_a_lead_counts_where_its_conversion_does(tmp_path: Path) -> None:
+    """Also where a path transform moves the last non-direct touchpoint: the lead, the conversion and the counters."""
+    config = tmp_path / "stream-app.toml"
+    config.write_text('[attribution]\npath_transform = "first"\n[[goals]]\nname = "form"\nkind = "lead"\n')
+    visits = ("utm_source=a&utm_medium=cpc", "utm_source=b&utm_medium=email", "utm_source=a&utm_medium=cpc")
+    clicks = [
+        {"event_id": f"c{n}", "client_id": "c", "occurred_at": AT + n * DAY_MS, "url": f"{SHOP}?{tags}"}
+        for n, tags in enumerate(visits)
+    ]
+    form = {"event_id": "f", "client_id": "c", "occurred_at": AT + 2 * DAY_MS + 1, "goal": "form", "lead_id": "l"}
+    (tmp_path / "clicks.jsonl").write_text("".join(json.dumps(record) + "\n" for record in clicks))
+    (tmp_path / "conversions.jsonl").write_text(json.dumps(form) + "\n")
+    result = run(
+        "replay", "--config", str(config), "--clicks", str(tmp_path / "clicks.jsonl"),
+        "--conversions", str(tmp_path / "conversions.jsonl"), "--out", str(tmp_path / "out"),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    (lead,) = json_lines((tmp_path / "out" / "leads.jsonl").read_text())
+    (record,) = json_lines((tmp_path / "out" / "attributed-conversions.jsonl").read_text())
+    assert record["path"] == "Paid Other > Email > Paid Other"
+    assert record["credits"]["last_non_direct"][0]["source"] == "b"
+    assert record["assisting_channels"] == ["Paid Other"]
+    assert (lead["attributed"]["source"], lead["attributed"]["channel"]) == ("b", "Email")
+    leads = {
+        counter["keys"]["channel"]: counter["counts"]["leads"]
+        for counter in json_lines((tmp_path / "out" / "lead-counters.jsonl").read_text())
+        if (counter["window"], counter["dimension"]) == ("total", "channel")
+    }
+    assert leads == {"Email": 1, "Paid Other": 0}
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 8, 20])
