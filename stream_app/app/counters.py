@@ -53,7 +53,7 @@ class TaskCounters:
         for partition, task in sorted(self._tasks().items()):
             table = await self._table(question, task)
             if table is not None:
-                rows += table.rows()
+                rows += await asyncio.to_thread(table.rows)  # ten thousand campaigns take a second
                 answered.append(partition)
         return rows, answered
 

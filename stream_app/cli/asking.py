@@ -28,8 +28,20 @@ def base_url(config: Settings) -> str:
     return f"http://{host}:{web.port}"
 
 
+class NoAnswer(Exception):
+    """No worker can tell now; the text says why."""
+
+
 def ask(base: str, path: str, token: str) -> tuple[int, bytes]:
-    """(status, body). Straight to the worker, whatever proxies the environment names."""
+    """(status, body); ends the command where nobody answers."""
+    try:
+        return try_ask(base, path, token)
+    except NoAnswer as exc:
+        fail(str(exc))
+
+
+def try_ask(base: str, path: str, token: str) -> tuple[int, bytes]:
+    """(status, body). Straight to the worker, whatever proxies the environment names. Raises NoAnswer."""
     parts = urlsplit(base)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise click.BadParameter(f"{base!r} is no address as http://host:port", param_hint="--url")
@@ -41,7 +53,7 @@ def ask(base: str, path: str, token: str) -> tuple[int, bytes]:
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as exc:
-        fail(f"no worker answers at {base}: {exc}")
+        raise NoAnswer(f"no worker answers at {base}: {exc}") from exc
     finally:
         connection.close()
 

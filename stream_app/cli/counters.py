@@ -75,6 +75,7 @@ def counters(
     FILTER: a key that matches (`channel=Paid*`, `campaign!=brand`), or a figure beyond a number (`leads>=5`,
     `cost>100`). Several windows are summed up; distinct clients cannot be, and `client_days` stands for them.
     """
+    from stream_app.cli.asking import NoAnswer
     from stream_app.domain.counters.questions import CannotAsk
 
     parameters = [
@@ -92,6 +93,8 @@ def counters(
         question, rows, missing = find()
     except CannotAsk as exc:
         raise click.UsageError(str(exc)) from None
+    except NoAnswer as exc:
+        fail(str(exc))
     _print(question, rows, picture, shape)
     if missing:
         fail(f"incomplete: tasks {', '.join(map(str, missing))} have not answered")
@@ -112,7 +115,7 @@ def _from_worker(config: Settings, parameters: Parameters, url: str | None) -> F
 
     import msgspec
 
-    from stream_app.cli.asking import ask, base_url, reason
+    from stream_app.cli.asking import NoAnswer, base_url, reason, try_ask
     from stream_app.domain.counters.questions import CannotAsk
     from stream_app.domain.counters.questions import ask as put
     from stream_app.domain.counters.windows import Windows
@@ -120,11 +123,11 @@ def _from_worker(config: Settings, parameters: Parameters, url: str | None) -> F
 
     question = put(parameters, Windows(config.site.timezone), int(time.time()) // 60)
     query = urlencode([(name, value) for name, value in parameters if value])
-    status, body = ask(url or base_url(config), f"/counters?{query}", config.web.read_token())
+    status, body = try_ask(url or base_url(config), f"/counters?{query}", config.web.read_token())
     if status == http.client.BAD_REQUEST:
         raise CannotAsk(reason(status, body))
     if status != http.client.OK:
-        fail(reason(status, body))
+        raise NoAnswer(reason(status, body))
     answer = msgspec.json.decode(body, type=Answer)
     return question, answer.rows, answer.missing_partitions
 
@@ -179,8 +182,13 @@ def _watch(find: Callable[[], Found], picture: Painter, every: float) -> None:
     from rich.live import Live
     from rich.text import Text
 
+    from stream_app.cli.asking import NoAnswer
+
     def frame() -> RenderableType:
-        question, rows, missing = find()
+        try:
+            question, rows, missing = find()
+        except NoAnswer as exc:  # a worker that starts anew: the next round may find it
+            return Text(f"{time.strftime('%H:%M:%S')}  {exc}  Ctrl-C ends", style="dim")
         foot = f"{time.strftime('%H:%M:%S')}  Ctrl-C ends"
         if missing:
             foot += f"  incomplete: tasks {', '.join(map(str, missing))} have not answered"

@@ -78,7 +78,7 @@ class CounterRoute:
         missing = sorted(set(range(counters.partitions)) - set(answered))
         if not answered:
             raise Refused(503, "no task of any worker can answer now", {"Retry-After": "1"})
-        return _shown(question, in_order(rows, question), missing)
+        return await asyncio.to_thread(lambda: _shown(question, in_order(rows, question), missing))
 
     async def _ask(self, request: web.Request, url: str) -> Part:
         """Another worker's part; nothing if it does not answer: the table says which tasks are missing."""

@@ -142,6 +142,21 @@ def test_watching_shows_the_table_until_it_is_ended(data: Path, monkeypatch: pyt
     assert "Ctrl-C ends" in result.stdout
 
 
+def test_watching_outlives_a_worker_that_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says that nobody answers, and asks again."""
+    rounds: list[float] = []
+
+    def pause(seconds: float) -> None:
+        rounds.append(seconds)
+        if len(rounds) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("stream_app.cli.counters.time.sleep", pause)
+    result = run("counters", "--url", "http://127.0.0.1:9", "--watch")
+    assert result.exit_code == 0
+    assert result.stdout.count("no worker answers at http://127.0.0.1:9") == 2
+
+
 def report(data: Path, *arguments: str) -> Any:
     return run("report", "--config", str(data / "stream-app.toml"), "--data", str(data / "out"), *arguments)
 

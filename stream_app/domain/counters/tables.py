@@ -83,7 +83,7 @@ class Table:
         question = self.question
         if question.currency and currency != question.currency:
             return
-        if not question.admits(dict(zip(fields_of(question.dimension), keys, strict=True))):
+        if question.filters and not question.admits(dict(zip(fields_of(question.dimension), keys, strict=True))):
             return
         at = start if question.by_window else 0
         folded = (*keys[:-1], keys[-1].casefold()) if question.dimension == "campaign" else keys
@@ -153,7 +153,7 @@ _record = msgspec.json.Decoder(LeadCounter).decode
 
 
 def _add(total: Figures, figures: Figures) -> None:
-    total.add(enumerate(figures.counts), figures.amounts.items())
+    total.add(((index, n) for index, n in enumerate(figures.counts) if n), figures.amounts.items())
 
 
 def figures_of(record: LeadCounter) -> Figures:
