@@ -10,6 +10,7 @@ from rich.text import Text
 
 from stream_app import metrics
 from stream_app.devtools.scrape import EMPTY, Reading, quantile
+from stream_app.domain.lead_events import STATUSES
 
 _BAR_WIDTH = 24
 
@@ -51,6 +52,8 @@ def line(now: Reading, before: Reading, elapsed_s: float, trouble: str = "") -> 
 def frame(scene: Scene, now: Reading, before: Reading, elapsed_s: float, trouble: str = "") -> RenderableType:
     """One picture for the terminal."""
     parts: list[RenderableType] = [_head(scene, elapsed_s, trouble), _figures(now, before), _channels(now)]
+    if any(now.by(metrics.LEADS, "status").values()):
+        parts.append(_leads(now))
     if now.total(metrics.DEAD_LETTER_RECORDS):
         parts.append(_dead_letters(now))
     parts.append(_foot(scene))
@@ -123,6 +126,12 @@ def _channels(now: Reading) -> RenderableType:
         bar = "█" * round(_BAR_WIDTH * opened / most) if most else ""
         table.add_row(channel, f"{opened:,.0f}", Text(bar, style="cyan"), f"{conversions.get(channel, 0):,.0f}")
     return table
+
+
+def _leads(now: Reading) -> RenderableType:
+    found = now.by(metrics.LEADS, "status")
+    text = ", ".join(f"{status} {n:,.0f}" for status in STATUSES if (n := found.get(status, 0)))
+    return Text.assemble(("  Leads  ", "dim"), text)
 
 
 def _dead_letters(now: Reading) -> RenderableType:

@@ -22,6 +22,7 @@ def page(readiness: Readiness, stats: WorkerStats, *, lookups: bool) -> str:
         ("Records waiting", stats.lag_total),
         ("Sessions", sum(stats.counted("sessions").values())),
         ("Conversions", sum(stats.counted("conversions").values())),
+        ("Leads", sum(stats.counted("leads").values())),
         ("Dead letters", sum(stats.dead_letters.values())),
         ("Tasks", ", ".join(f"{n} {state}" for state, n in sorted(readiness.tasks.items()) if n) or "none"),
     ]

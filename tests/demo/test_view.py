@@ -25,6 +25,8 @@ def stats() -> WorkerStats:
     stats.business("sessions", "Paid Search", 40)
     stats.business("sessions", "Direct", 10)
     stats.business("conversions", "Direct", 3)
+    stats.business("leads", "won", 4)
+    stats.business("leads", "new", 9)
     stats.dead_letter("bad_json", 2)
     stats.lag("clicks", 0, 7)
     return stats
@@ -50,7 +52,15 @@ def test_the_frame_shows_channels_dead_letters_and_where_to_look(stats: WorkerSt
     scene = Scene(title="Kafka at host:1", url="http://127.0.0.1:1", hints=["kcat -C -b host:1"])
     console.print(frame(scene, read(stats, 1.0), EMPTY, 5.0))
     text = console.export_text()
-    for expected in ("Paid Search", "40", "bad_json 2", "http://127.0.0.1:1/metrics", "kcat -C -b host:1", "Ctrl-C"):
+    for expected in (
+        "Paid Search",
+        "40",
+        "new 9, won 4",
+        "bad_json 2",
+        "http://127.0.0.1:1/metrics",
+        "kcat -C -b host:1",
+        "Ctrl-C",
+    ):
         assert expected in text
     assert text.index("Paid Search") < text.index("Direct"), "most sessions first"
 
