@@ -31,17 +31,23 @@ class _Head(msgspec.Struct):
 _head = msgspec.json.Decoder(_Head).decode
 
 
-def last_of(records: Iterable[tuple[bytes | None, bytes | None]]) -> list[bytes]:
-    """The last value of each id of (key, value) pairs in their order; not of those that are retracted. A tombstone ends
-    the id that is its key."""
-    last: dict[str, bytes | None] = {}
-    for key, value in records:
+class Last:
+    """Keeps the last value of each id."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, bytes | None] = {}
+
+    def take(self, key: bytes | None, value: bytes | None) -> None:
+        """The next record. A tombstone ends the id that is its key."""
         if value is None:
-            last.pop((key or b"").decode("utf-8", "surrogatepass"), None)
-            continue
+            self._by_id.pop((key or b"").decode("utf-8", "surrogatepass"), None)
+            return
         head = _head(value)
-        last[head.id] = None if head.retracted else value
-    return [value for value in last.values() if value is not None]
+        self._by_id[head.id] = None if head.retracted else value
+
+    def values(self) -> list[bytes]:
+        """The last value of each id that is not retracted."""
+        return [value for value in self._by_id.values() if value is not None]
 
 
 def decoded(values: Iterable[bytes], kind: type[R]) -> Iterator[R]:
@@ -58,8 +64,12 @@ def read_directory(directory: Path, topic: str) -> list[bytes]:
     """The last records in a directory of `stream-app replay`. Raises CannotRead."""
     path = directory / f"{topic}.jsonl"
     try:
+        last = Last()
         with path.open("rb") as file:
-            return last_of((None, line) for line in file if line.strip())
+            for line in file:
+                if line.strip():
+                    last.take(None, line)
+        return last.values()
     except OSError as exc:
         raise CannotRead(f"{path}: {exc.strerror}") from exc
     except msgspec.DecodeError as exc:
@@ -104,7 +114,9 @@ async def _read(settings: Settings, name: str) -> list[bytes]:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         await consumer.seek_to_beginning(*partitions)
-        return last_of(await _until(consumer, ends))
+        last = Last()
+        await _until(consumer, ends, last)
+        return last.values()
     finally:
         try:
             await asyncio.wait_for(consumer.stop(), _STOP_LIMIT_S)
@@ -112,9 +124,9 @@ async def _read(settings: Settings, name: str) -> list[bytes]:
             log.debug("the consumer did not stop in time")
 
 
-async def _until(consumer: Any, ends: dict[Any, int]) -> list[tuple[bytes | None, bytes | None]]:
-    """Everything before the ends. By position: control records mean that the last offset may never come as a record."""
-    found: list[tuple[bytes | None, bytes | None]] = []
+async def _until(consumer: Any, ends: dict[Any, int], last: Last) -> None:
+    """Takes everything before the ends. By position: control records mean that the last offset may never come as a
+    record."""
     left = dict(ends)
     while left:
         for partition, end in list(left.items()):
@@ -124,5 +136,5 @@ async def _until(consumer: Any, ends: dict[Any, int]) -> list[tuple[bytes | None
         if left:
             batches = await consumer.getmany(timeout_ms=500)
             for records in batches.values():
-                found += [(record.key, record.value) for record in records]
-    return found
+                for record in records:
+                    last.take(record.key, record.value)

@@ -24,6 +24,8 @@ CONFIG = """\
 [site]
 own_domains = ["glasses.example"]
 timezone = "Europe/Riga"
+[counters]
+dimensions = ["segment.lead_type", "owner", "refusal_reason"]
 [[goals]]
 name = "appointment"
 kind = "lead"
@@ -98,7 +100,8 @@ class Shop:
 
     def _lead(self, client: str) -> None:
         lead = f"lead-{self._number}"
-        self._convert(client, goal="appointment", lead_id=lead)
+        kind = self._rng.choice(("net", "net", "net", "seed", "spear"))
+        self._convert(client, goal="appointment", lead_id=lead, segment={"lead_type": kind})
         contacted = self._last + timedelta(hours=1 + self._rng.randrange(30))
         self._update(lead, contacted, "contacted", owner=self._rng.choice(("Anna", "Boris")))
         chance = self._rng.random()
@@ -124,7 +127,7 @@ class Shop:
              "referrer": referrer}
         )  # fmt: skip
 
-    def _convert(self, client: str, **fields: str) -> None:
+    def _convert(self, client: str, **fields: object) -> None:
         self._last += timedelta(minutes=2)
         self.records["conversions"].append(
             {"event_id": self._id(), "client_id": client, "occurred_at": _rfc(self._last), **fields}

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from stream_app.app.counters import TaskCounters
-from stream_app.domain.counters.figures import Figures
+from stream_app.domain.counters.figures import COUNTS, Figures
 from stream_app.domain.counters.questions import CannotAsk, Question, ask
 from stream_app.domain.counters.records import LeadCounter, Renderer
 from stream_app.domain.counters.tables import Row, Table, cell, figures_of, in_order, to_csv, value_of
@@ -348,3 +348,39 @@ def test_what_has_no_value_comes_last_both_ways() -> None:
     assert order(descending=True) == ["high", "low", "none"]
     row: Row = next(row for row in table.rows() if row.keys["channel"] == "low")
     assert (value_of(row, "cr"), value_of(row, "cpl"), value_of(row, "channel")) == ("0.1", None, "low")
+
+
+def counted(**counts: int) -> Figures:
+    found = [0] * len(COUNTS)
+    for name, n in counts.items():
+        found[COUNTS.index(name)] = n
+    return Figures(found, {})
+
+
+def test_what_cannot_be_added_up_is_null() -> None:
+    """Distinct clients, the funnel and the NPS of two days; of one day they are what they are."""
+    table = Table(Question("1d", "channel"), Renderer("EUR", "v"))
+    day = counted(sessions=3, clients=2, acquisition=1, answers=4, promoters=3, detractors=1)
+    table.add(("both",), "EUR", 0, day)
+    table.add(("both",), "EUR", 1_440, day)
+    table.add(("one",), "EUR", 0, day)
+    rows = {row.keys["channel"]: row for row in table.rows()}
+    both, one = rows["both"], rows["one"]
+    assert (both.counts["clients"], both.client_days, both.funnel, both.nps) == (None, 4, None, None)
+    assert (one.counts["clients"], one.client_days, one.nps) == (2, 2, "50")
+    assert one.funnel is not None
+    assert one.funnel.acquisition == 1
+    assert day.count(COUNTS.index("clients")) == 2  # what was added is left as it is
+
+
+@pytest.mark.parametrize(
+    ("condition", "left"),
+    [("leads>=5", "bc"), ("leads>5", "c"), ("leads<=5", "ab"), ("leads<5", "a"), ("cr>0", ""), ("sessions<1", "abc")],
+)
+def test_bounds_on_figures(condition: str, left: str) -> None:
+    """To the unit; what has no value passes none."""
+    question = ask([("filter", condition)], RIGA, 0)
+    table = Table(question, Renderer("EUR", "v"))
+    for name, leads in (("a", 4), ("b", 5), ("c", 6)):
+        table.add((name,), "EUR", 0, counted(leads=leads))
+    assert "".join(sorted(row.keys["channel"] for row in table.rows())) == left
