@@ -118,15 +118,15 @@ def touch(gathered: Gathered, memory: Memory, where: Where, minute: int, day: in
     on_day = entry.days.get(day)
     if on_day is None and sign > 0:
         on_day = entry.days[day] = [0] * len(STAGES)
-    others = [other for other in memory.reached if other is not entry]
+    others = [other for other in memory.reached if other is not entry] if len(memory.reached) > 1 else []
     new: dict[tuple[int, int], list[tuple[int, int]]] = {}
     for stage, count in enumerate(STAGES):
         if not stages >> stage & 1:
             continue
-        ever = _step(entry.total, stage, sign, key, [(other.key, other.total) for other in others])
+        ever = _step(entry.total, stage, sign, key, [(other.key, other.total) for other in others] if others else ())
         today = 0
         if on_day is not None:
-            theirs = [(other.key, other.days[day]) for other in others if day in other.days]
+            theirs = [(other.key, other.days[day]) for other in others if day in other.days] if others else ()
             today = _step(on_day, stage, sign, key, theirs)
         for dimensions, windows in ((ever, LONG_WINDOWS),) if ever == today else ((ever, FOREVER), (today, DAYS)):
             if dimensions:

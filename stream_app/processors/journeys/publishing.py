@@ -187,7 +187,8 @@ class Publisher:
             return
         if self._session_tellers:
             facts = [fact for teller in self._session_tellers for fact in teller(client_id, client, session, record)]
-            entry.told = tell(entry.told, facts, record.id, context)
+            if facts or entry.told:
+                entry.told = tell(entry.told, facts, record.id, context)
         counter = self._counter
         if counter is not None:
             entry.counted = self._move(
