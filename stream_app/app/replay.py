@@ -83,7 +83,7 @@ def run_replay(
 
 async def _replay(settings: Settings, request: ReplayRequest, progress: Callable[[int], None]) -> ReplayReport:
     began = time.monotonic()
-    topology = build_topology(settings, partitions=1)
+    topology = build_topology(settings, partitions=1, patient=False)
     clock = ManualClock()
     log = LocalLog(1, clock)
     stores = RocksStores(request.state_directory) if request.state_directory else MemoryStores()

@@ -96,8 +96,8 @@ class Register(msgspec.Struct, gc=False, array_like=True):
     pages: list[Page] = []
     refused: tuple[str, ...] = ()
     """Claims that were sent to the dead letters."""
-    visits: dict[str, int] = {}
-    """Visits with this code that are not counted yet: id → time."""
+    visits: dict[str, tuple[int, int]] = {}
+    """Visits with this code that are not counted yet: id → time, and when they are."""
     paid: dict[str, FirstPaid] = {}
     """Of a contact: person → when they first paid."""
 
@@ -179,7 +179,7 @@ class CodesProcessor:
     def due(self, state: Register) -> int:
         """When the last question of the oldest page is over, or the first visit is settled."""
         times = [page.until for page in state.pages]
-        times.extend(state.visits.values())
+        times.extend(settles - self._open_ms for _, settles in state.visits.values())
         return min(times) + self._open_ms + 1 if times else 0
 
     # --- codes ---------------------------------------------------------------------------------------
@@ -192,10 +192,12 @@ class CodesProcessor:
         for event in events:
             if event.kind == QUESTION:
                 if isinstance(event.body, Question):
-                    asking[event.id] = max(event.body.until, asking.get(event.id, 0))
+                    until = max(event.body.until, context.now + MINUTE_MS - self._open_ms)
+                    asking[event.id] = max(until, asking.get(event.id, 0))
             elif event.kind == VISIT:
                 if isinstance(event.body, Visit):
-                    register.visits[event.id] = event.body.at
+                    at = event.body.at
+                    register.visits[event.id] = at, max(at + self._open_ms, context.now + MINUTE_MS)
                 else:
                     register.visits.pop(event.id, None)
             elif event.body is None:
@@ -259,9 +261,9 @@ class CodesProcessor:
         """Counts visits once nothing can change whose code it was. Of very many within grace the oldest early."""
         early = len(register.visits) - MAX_VISITS
         claims = ruling(register.claims)
-        for name, at in sorted(register.visits.items(), key=lambda item: (item[1], item[0])):
-            if at + self._open_ms >= context.now and early <= 0:
-                break
+        for name, (at, settles) in sorted(register.visits.items(), key=lambda item: (item[1], item[0])):
+            if settles >= context.now and early <= 0:
+                continue
             early -= 1
             del register.visits[name]
             claim = active(claims, at)

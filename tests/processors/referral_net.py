@@ -80,13 +80,20 @@ class Net:
         rates: dict[str, Decimal] | None = None,
         mix: int | None = None,
         drop_cache: bool = True,
+        patient: bool = False,
     ) -> None:
         self.programs = Programs(programs, Exchange("EUR", rates or {}))
         self.tally = Tally()
         self.processors = [
             CodesProcessor(grace_ms=GRACE),
             PeopleProcessor(
-                self.programs, HASHER, grace_ms=GRACE, currency="EUR", rules_version="test", counter=self.tally
+                self.programs,
+                HASHER,
+                grace_ms=GRACE,
+                currency="EUR",
+                rules_version="test",
+                counter=self.tally,
+                patient=patient,
             ),
         ]
         self.by_kind = {kind: p for p in self.processors for kind in (*p.inputs, *p.kinds)}

@@ -65,6 +65,28 @@ def test_rewards_are_a_function_of_what_happened_not_of_when_it_was_heard() -> N
     assert net.rewards == [("olga", 1, "100.00", "pending"), ("anna", 2, "50.00", "pending")]
 
 
+def test_a_leap_of_time_waits_for_what_is_on_its_way() -> None:
+    """A backlog of a year in one commit: the time has come for everything before anybody has heard of anything."""
+    records = [
+        enrolled(0, "anna", "ANNA"),
+        visited(HOUR, "s-misha", "anna", user="misha", client="c-misha"),
+        enrolled(2 * HOUR, "misha", "MISHA"),
+        visited(3 * HOUR, "s-olga", "misha", user="olga", client="c-olga"),
+        enrolled(4 * HOUR, "olga", "OLGA"),
+        bought(5 * HOUR, "c-petr", user="petr", via=("olga", 4 * HOUR + 1)),
+    ]
+    for patient, levels in ((True, [1, 2, 3]), (False, [])):
+        net = Net(program(), patient=patient)
+        net._commit(records)
+        net.now = T0 + YEAR
+        net.settle()
+        net.pass_time(T0 + YEAR + HOUR)
+        found = net.last().values()
+        assert sorted(r["level"] for r in found) == levels
+        assert {r["due_at"] for r in found} <= {"2023-11-29T03:13:20.000Z"}, "when it was due tells nothing of the leap"
+        check_books(net)
+
+
 def simple(net: Net, value: str = "1000", **fields: object) -> None:
     """Anna refers Boris, who buys after three hours."""
     net.send(enrolled(0, "anna", "ANNA"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 DAY, HOUR, MINUTE = 86_400_000, 3_600_000, 60_000
-T0 = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp()) * 1000
+T0 = int(datetime(2025, 3, 1, tzinfo=UTC).timestamp()) * 1000
 CANARIES = {
     "email": "canary.bird@example.org",
     "phone": "+37129990001",

@@ -23,6 +23,7 @@ INHERITED = "referral-inherited"
 BOUND = "referral-bound"
 WALK = "referral-walk"
 PAYOUT = "referral-payout"
+LAP = "referral-lap"
 
 PAID_AD = 1
 """The visit also bore a paid advertisement's click id."""

@@ -86,6 +86,8 @@ class House(NamedTuple):
     currency: str
     rules_version: str
     counter: RewardCounter | None
+    patient: bool
+    """Whether to let others catch up when time leaps. A replay waits between its chunks as it is."""
 
     @property
     def slack_ms(self) -> int:
@@ -109,6 +111,7 @@ class Bookkeeper:
         memberships: tuple[Membership, ...],
         bindings: tuple[Binding, ...],
         context: Context[Any],
+        now: int,
     ) -> None:
         self._person = key.decode()
         self._books = books
@@ -116,8 +119,10 @@ class Bookkeeper:
         self._memberships = memberships
         self._bindings = bindings
         self._grace_ms = house.grace_ms
+        self._slack_ms = house.slack_ms
         self._rules_version = house.rules_version
         self._context = context
+        self._now = now
         self._key = key
         self._counter = house.counter
         self._entries = Shelf(Entry, ENTRY_ROWS, key, context.rows)
@@ -184,7 +189,7 @@ class Bookkeeper:
         """Assesses what changed, ranks what is open, and books what can change no more."""
         owed = {entry_id: self._assess(entry_id) for entry_id in sorted(self._stale)}
         items = sorted(self._open.values(), key=lambda item: item.moment)
-        now = self._context.now
+        now = self._now
         early = len(items) - MAX_OPEN
         ranking = Ranking(self._books.ranks, self._programs.exchange)
         ips = Shelf(IpCount, IP_ROWS, self._key, self._context.rows)
@@ -265,10 +270,10 @@ class Bookkeeper:
         holds = tuple(dict.fromkeys((*owed.holds, *item.holds)))
         if holds:
             entry.status, entry.reasons = ON_HOLD, (*holds, *notes)
-            entry.due = max(item.at + program.review_ms, item.settles)
+            entry.due = max(item.at + program.review_ms, item.at + self._slack_ms)
         else:
             entry.status, entry.reasons = PENDING, notes
-            entry.due = max(item.at + program.holding_ms, item.settles)
+            entry.due = max(item.at + program.holding_ms, item.at + self._slack_ms)
 
     def _book(self, item: Open, ips: Shelf[IpCount]) -> None:
         """From here on only refunds, time, reviews and payouts change it."""
@@ -287,7 +292,7 @@ class Bookkeeper:
 
     def mature(self) -> None:
         """What is due by now: holding is over, or the deadline of a review."""
-        now = self._context.now
+        now = self._now
         while ready := [page for page in self._books.due if page.first <= now]:
             for page in ready:
                 self._mature_page(page, now)

@@ -22,7 +22,7 @@ from stream_app.domain.referral import facts
 from stream_app.domain.referral import member as members
 from stream_app.domain.referral.buyer import Buyer, Decided, Enrolment, Settled, contacts_of, walk_of
 from stream_app.domain.referral.buyer import Person as Deciding
-from stream_app.domain.referral.codes import normal_code
+from stream_app.domain.referral.codes import Claim, normal_code
 from stream_app.domain.referral.counting import Cell, person_counts
 from stream_app.domain.referral.facts import (
     CLIENT,
@@ -48,6 +48,7 @@ from stream_app.processors.people.events import BODIES, Event, EventDecoder, Hap
 from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import (
     BOUND_ROWS,
+    LAPS,
     MAX_CAPTURED,
     MAX_CLIENTS,
     MAX_CONTACTS,
@@ -65,6 +66,8 @@ from stream_app.processors.people.state import (
 )
 
 INPUT = "referral-events"
+_NOTES = {facts.ANSWER: "answers", facts.KNOWN: "known", facts.INHERITED: "inherited"}
+"""Kinds of which the last is kept by id, and where."""
 
 
 class PeopleProcessor:
@@ -73,7 +76,7 @@ class PeopleProcessor:
     name = "people"
     tag = b"r"
     inputs: Sequence[str] = (INPUT,)
-    kinds: Sequence[str] = (*BODIES, facts.PAYOUT)
+    kinds: Sequence[str] = (*BODIES, facts.PAYOUT, facts.LAP)
     state_version = 1
 
     def __init__(
@@ -85,21 +88,18 @@ class PeopleProcessor:
         currency: str,
         rules_version: str,
         counter: RewardCounter | None = None,
+        patient: bool = True,
     ) -> None:
-        self._house = House(programs, grace_ms, currency, rules_version, counter)
+        self._house = House(programs, grace_ms, currency, rules_version, counter, patient)
         self._events = EventDecoder(programs, hasher, grace_ms=grace_ms, currency=currency)
 
     def decoder(self, source: str) -> Decoder[Event]:
         """The decoder of `referral-events`, of a fact, or of a turn that has come."""
         if source in BODIES:
             return fact_decoder(source)
-        if source == facts.PAYOUT:
-            return self._turn
+        if source in (facts.PAYOUT, facts.LAP):
+            return lambda _key, value, _ts: Heard(source, "", value or b"")
         return self._events
-
-    @staticmethod
-    def _turn(_key: bytes | None, value: bytes | None, _ts: int) -> Event:
-        return Heard(facts.PAYOUT, "", value or b"")
 
     def key_of(self, event: Event) -> bytes:
         """The user of an event whose record had no key."""
@@ -123,12 +123,8 @@ class PeopleProcessor:
         return state
 
     def due(self, state: Person) -> int:
-        """When time alone changes something."""
-        times = [held.settles for held in state.held.values()]
-        times.extend(state.enrolling.values())
-        if books := next_due(state.books, self._house.slack_ms):
-            times.append(books)
-        return min(times, default=0)
+        """When time alone changes something; never while letters to itself are on their way."""
+        return 0 if state.laps else _next(state, self._house)
 
     def load(self, _key: bytes, version: int, payload: bytes, _rows: Rows) -> Person:
         """A person as they were when saved."""
@@ -151,6 +147,8 @@ class _Work:
         self.name = key.decode()
         self.person = person
         self.context = context
+        self.now = context.now
+        self.lapped = False
         self.sold = Shelf(Sold, SOLD_ROWS, key, context.rows)
         self.referred = Shelf(Referred, BOUND_ROWS, key, context.rows)
         self.walks: dict[str, Walk | None] = {}
@@ -171,12 +169,9 @@ class _Work:
                 self._purchase(event.id, event.body)
             case facts.WALK:
                 self.walks[event.id] = event.body
-            case facts.ANSWER:
-                _note(person.answers, event.id, event.body.claims if event.body is not None else None)
-            case facts.KNOWN:
-                _note(person.known, event.id, event.body)
-            case facts.INHERITED:
-                _note(person.inherited, event.id, event.body)
+            case facts.ANSWER | facts.KNOWN | facts.INHERITED:
+                notes: dict[str, Any] = getattr(person, _NOTES[event.kind])
+                _note(notes, event.id, event.body)
             case facts.ALIAS:
                 if event.body is not None and len(person.users) < MAX_CLIENTS:
                     person.users.setdefault(event.body.user, 0)
@@ -186,6 +181,9 @@ class _Work:
                 self._captured(event.id, event.body.visits if event.body is not None else ())
                 while len(person.captured) > MAX_CAPTURED:
                     del person.captured[next(iter(person.captured))]
+            case facts.LAP:
+                person.laps = max(0, person.laps - 1)
+                self.lapped = True
             case _:
                 self.turns.append((event, members.read_referral_event(event.body)))
 
@@ -285,6 +283,7 @@ class _Work:
 
     def finish(self) -> None:
         """Everything that follows from what was heard, and from the time."""
+        self._mind_leaps()
         self._decide()
         self._ask()
         self._contacts()
@@ -296,15 +295,27 @@ class _Work:
         self.sold.write()
         self.referred.write()
 
+    def _mind_leaps(self) -> None:
+        """Lets time stand still after a leap, until what is on its way must be here."""
+        person, due = self.person, _next(self.person, self.house)
+        leapt = due and self.house.patient and self.now - due > MINUTE_MS
+        if leapt and not person.laps and not self.lapped:
+            person.laps = LAPS
+            self.context.forward(facts.LAP, self.key, b"")
+        elif self.lapped and person.laps:
+            self.context.forward(facts.LAP, self.key, b"")
+        if person.laps and due:
+            self.now = min(self.now, due - 1)
+
     def _decide(self) -> None:
-        person, now = self.person, self.context.now
+        person, now = self.person, self.now
         steps: list[tuple[Moment, str, Held | Membership]] = [
             (held.purchase.moment, name, held) for name, held in person.held.items()
         ]
         joined = [m for m in person.memberships if m.event_id in person.enrolling]
         steps.extend((m.moment, m.event_id, m) for m in joined)
         steps.sort(key=lambda step: step[:2])
-        buyer = Buyer(self.programs, person.answers, self._deciding(), person.settled)
+        buyer = Buyer(self.programs, self._answers(), self._deciding(), person.settled)
         early = len(person.held) - MAX_OPEN
         settling = True
         visits = self._visits()
@@ -326,6 +337,9 @@ class _Work:
         buyer.inherit_all()
         self.bindings = buyer.state.bindings
         self.first_paid = buyer.state.first_paid
+
+    def _answers(self) -> dict[str, tuple[Claim, ...]]:
+        return {code: answer.claims for code, answer in self.person.answers.items()}
 
     def _deciding(self) -> Deciding:
         person = self.person
@@ -521,7 +535,7 @@ class _Work:
     # --- 3: books ------------------------------------------------------------------------------------
 
     def _books(self) -> None:
-        person, now = self.person, self.context.now
+        person, now = self.person, self.now
         books = person.books
         turn = books.turns[0] if books.turns and not books.awaiting else None
         if turn is not None and turn.at + self.house.slack_ms <= now:
@@ -529,7 +543,7 @@ class _Work:
             self.context.forward(facts.PAYOUT, self.key, turn.record)
         if not (self.walks or self.turns or books.open or books.due):
             return
-        keeper = Bookkeeper(self.house, self.key, books, person.memberships, self.bindings, self.context)
+        keeper = Bookkeeper(self.house, self.key, books, person.memberships, self.bindings, self.context, now)
         for name, walk in self.walks.items():
             keeper.take(name, walk)
         grounds = content_digest(encode_body((self.bindings, person.memberships)))
@@ -561,6 +575,15 @@ class _Work:
             keeper.pay(turn.at, record.event_id, record.program, money.amount, money.currency, record.reward_ids or ())
         except Mismatch as mismatch:
             self.context.reject(event, "payout_mismatch", str(mismatch))
+
+
+def _next(person: Person, house: House) -> int:
+    """When time changes something next; 0: never."""
+    times = [held.settles for held in person.held.values()]
+    times.extend(person.enrolling.values())
+    if books := next_due(person.books, house.slack_ms):
+        times.append(books)
+    return min(times, default=0)
 
 
 def _compared(purchase: Purchase) -> Purchase:

@@ -8,12 +8,16 @@ import msgspec
 
 from stream_app.domain.referral.buyer import Decided, Settled
 from stream_app.domain.referral.codes import Claim
-from stream_app.domain.referral.facts import Binding, FirstPaid, Inherited, Known, Moment, Purchase, Visit
+from stream_app.domain.referral.facts import Answer, Binding, FirstPaid, Inherited, Known, Moment, Purchase, Visit
 from stream_app.domain.referral.ledger import Open, Ranks, Sums
 from stream_app.domain.referral.member import Membership
 
 MAX_OPEN = 5_000
 """Open entries, and purchases within grace, of one person; beyond that the oldest are settled early (semantics 6)."""
+LAPS = 6
+"""When the stream time leaps (a backlog, a backfill), what others tell of the time before is still on its way, over up
+to six keys. So a person whose time has come by a leap first sends a letter to itself so often: it returns behind
+whatever was on its way."""
 MAX_CLIENTS = 64
 MAX_CONTACTS = 32
 MAX_CAPTURED = 50
@@ -115,7 +119,7 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """Enrolments that may still bind: event id → when that is over."""
     asked: dict[str, int] = {}
     """Code → until when answers are wanted."""
-    answers: dict[str, tuple[Claim, ...]] = {}
+    answers: dict[str, Answer] = {}
     paid_by: dict[str, Moment] = {}
     """Contact → first settled paid purchase with it."""
     contacts: dict[str, FirstPaid] = {}
@@ -137,6 +141,8 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """Programme → people this person referred."""
     bound_told: dict[str, WalkTold] = {}
     """Programme → the binding as told to the referrer."""
+    laps: int = 0
+    """Letters to itself that are still to come before time goes on; see `LAPS`."""
     counted: dict[str, int] = {}
     """What counters have of the person."""
     seen: bytes = b""

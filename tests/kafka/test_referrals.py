@@ -1,0 +1,181 @@
+"""Referral programmes through real Kafka: a year between click and purchase, a worker killed on the way, nothing
+personal left in any topic, store or log."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+
+from stream_app.devtools.broker import Broker
+from stream_app.devtools.child import Child, stream_app
+from stream_app.devtools.ports import free_ports
+from stream_app.engine.partitioning import partition_of
+from stream_app.topics import KEYS
+from tests.chaos.arena import wait_until
+from tests.chaos.logs import QUIET, read
+from tests.cli.helpers import json_lines, run
+from tests.referral.worlds import CANARIES, CONFIG, DAY, T0, TRACES, anna, bought
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+PARTITIONS = 3
+YEAR = 365 * DAY
+INPUTS = ("clicks", "conversions", "referral-events")
+
+
+class Shop:
+    """Topics of its own with the producer's timestamps, and a worker on them."""
+
+    def __init__(self, broker: Broker, prefix: str, directory: Path) -> None:
+        self.bootstrap, self.prefix, self.directory = broker.bootstrap, prefix, directory
+        self.port = free_ports(1)[0]
+        config = directory / "settings.toml"
+        config.write_text(CONFIG)
+        self.environ = {
+            "STREAM_APP_CONFIG": str(config),
+            "STREAM_APP_KAFKA__BOOTSTRAP": broker.bootstrap,
+            "STREAM_APP_KAFKA__TOPIC_PREFIX": prefix,
+            "STREAM_APP_KAFKA__APP_ID": f"{prefix}app",
+            "STREAM_APP_KAFKA__PARTITIONS": str(PARTITIONS),
+            "STREAM_APP_ENGINE__STATE_DIRECTORY": str(directory / "state"),
+            "STREAM_APP_WEB__PORT": str(self.port),
+            "STREAM_APP_WEB__TOKEN": "secret",
+        }
+        made = run("topics", "create", "--timestamps", "create", **self.environ)
+        assert made.exit_code == 0, made.output
+
+    def worker(self) -> Child:
+        return Child("worker", stream_app("worker"), self.directory / "worker.log", self.environ)
+
+    def send(self, made: dict[str, list[dict[str, Any]]]) -> None:
+        """In order of time, with the event's time as the record's."""
+        producer = Producer({**QUIET, "bootstrap.servers": self.bootstrap, "enable.idempotence": True})
+        failed: list[object] = []
+        records = sorted(
+            ((r["occurred_at"], topic, r) for topic, values in made.items() for r in values), key=lambda r: r[:2]
+        )
+        for at, topic, value in records:
+            key = value[KEYS[topic]].encode()
+            place = partition_of(key, PARTITIONS)
+            producer.produce(
+                self.prefix + topic,
+                json.dumps(value).encode(),
+                key,
+                partition=place,
+                timestamp=at,
+                on_delivery=lambda error, _: failed.append(error) if error is not None else None,
+            )
+        assert producer.flush(60) == 0
+        assert failed == []
+
+    def rewards(self) -> list[tuple[str, int, str]]:
+        last: dict[str, dict[str, Any]] = {}
+        for record in read(self.bootstrap, self.prefix + "referral-rewards", PARTITIONS):
+            value = json.loads(record.value or b"{}")
+            before = last.get(value["id"])
+            if before is None or before["revision"] < value["revision"]:
+                last[value["id"]] = value
+        return sorted((r["user_id"], r["level"], r["amount"]) for r in last.values() if not r["retracted"])
+
+    def ask(self, path: str) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", headers={"Authorization": "Bearer secret"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())  # type: ignore[no-any-return]
+
+
+PAID = [("anna", 3, "20.00"), ("misha", 2, "50.00"), ("olga", 1, "100.00")]
+
+
+def test_a_year_after_the_click_three_levels_are_paid_and_a_day_later_nobody(
+    broker: Broker, tmp_path: Path, topic_prefix: str
+) -> None:
+    """100, 50 and 20 on a purchase of 1,000, with a kill between click and purchase; then the searches."""
+    shop = Shop(broker, topic_prefix, tmp_path)
+    story = anna(YEAR - DAY)
+    sale = story.pop("conversions")
+    worker = shop.worker()
+    try:
+        shop.send(story)
+        wait_until("the codes are enrolled", lambda: worker.check() or _users(shop) == 3, 60, every_s=0.3)
+        worker.kill()
+    finally:
+        worker.stop(10)
+    worker = shop.worker()
+    try:
+        shop.send({"conversions": sale})
+        wait_until("three levels are paid", lambda: worker.check() or shop.rewards() == PAID, 60, every_s=0.3)
+        late = bought(sale[0]["occurred_at"] - T0 + 2 * DAY, "c-late", "1000", order_id="late", **CANARIES)
+        shop.send({"conversions": [late]})  # nobody's referral; it carries personal data
+        wait_until("the last purchase is through", lambda: worker.check() or _is_through(shop), 60, every_s=0.3)
+        (found,) = json_lines(run("rewards", "--user", "olga", **shop.environ).stdout)
+        assert [r["amount"] for r in found["rewards"] if r["conversion_id"]][:1] == ["100.00"]
+        assert shop.ask("/rewards/misha")["balances"]["EUR"]["earned"] == "50.00"
+        assert shop.ask("/referrals/program/friends")["counts"]["users"] == 3
+    finally:
+        worker.stop(30)
+    assert worker.status == 0, worker.log_tail()
+    assert _traces(shop) == []
+
+
+@pytest.mark.parametrize(("since", "paid"), [(YEAR - DAY, PAID), (YEAR + DAY, [])])
+def test_a_backlog_of_a_year_comes_to_the_same(
+    broker: Broker, tmp_path: Path, topic_prefix: str, since: int, paid: list[object]
+) -> None:
+    """All of it is there before the worker: paid within a year of the click, and not a day after that."""
+    shop = Shop(broker, topic_prefix, tmp_path)
+    shop.send(anna(since))
+    worker = shop.worker()
+    try:
+        wait_until("the purchase is through", lambda: worker.check() or _is_through(shop, 1), 60, every_s=0.3)
+        if paid:
+            wait_until("three levels are paid", lambda: worker.check() or shop.rewards() == paid, 60, every_s=0.3)
+        else:
+            time.sleep(2)  # for what must not come
+            assert shop.rewards() == []
+    finally:
+        worker.stop(30)
+    assert worker.status == 0, worker.log_tail()
+
+
+def _users(shop: Shop) -> int:
+    try:
+        return int(shop.ask("/referrals/program/friends")["counts"]["users"])
+    except OSError:
+        return 0
+
+
+def _is_through(shop: Shop, n: int = 2) -> bool:
+    ids = {
+        json.loads(r.value or b"{}")["id"]
+        for r in read(shop.bootstrap, shop.prefix + "attributed-conversions", PARTITIONS)
+    }
+    return len(ids) >= n
+
+
+def _traces(shop: Shop) -> list[str]:
+    """Where personal data is found, inputs apart."""
+    pattern = re.compile("|".join(re.escape(trace) for trace in TRACES).encode(), re.IGNORECASE)
+    places = {}
+    for topic in (
+        "attributed-sessions", "attributed-conversions", "leads", "lead-counters", "referral-rewards",
+        "referral-counters", f"{shop.prefix}app-changelog", f"{shop.prefix}app-repartition",
+    ):  # fmt: skip
+        for record in read(shop.bootstrap, shop.prefix + topic, PARTITIONS):
+            content = (record.key or b"") + (record.value or b"")
+            places[topic] = places.get(topic, b"") + content
+    assert places[f"{shop.prefix}app-changelog"], "the search finds records"
+    for path in (*(shop.directory / "state").rglob("*"), shop.directory / "worker.log"):
+        if path.is_file():
+            places[str(path)] = path.read_bytes()
+    sent = b"".join((r.value or b"") for t in INPUTS for r in read(shop.bootstrap, shop.prefix + t, PARTITIONS))
+    assert pattern.search(sent), "it was sent"
+    return [place for place, content in places.items() if pattern.search(content)]
