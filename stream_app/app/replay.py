@@ -27,7 +27,8 @@ from stream_app.settings import Settings
 from stream_app.topics import COSTS, DEAD_LETTERS, INPUTS, KEYS, LIVE, OUTPUTS
 
 _CHUNK = 20_000
-_SPAN_MS = 20_000
+LEAST_SPAN_MS = 20_000
+"""A chunk may take stream time so far; also the most where referral programmes look at the order of events and time."""
 _COSTS = INPUTS.index(COSTS)
 _MS_MAX = 253_402_300_799_999
 
@@ -94,14 +95,15 @@ async def _replay(settings: Settings, request: ReplayRequest, progress: Callable
         stores,
         clock,
         stats,
-        task_settings=TaskSettings(commit_interval_ms=1, cache_entries=200_000),
+        task_settings=TaskSettings(commit_interval_ms=0, cache_entries=200_000),
         max_failures=1,
     )
     inputs = {name: topology.topics[name] for name in INPUTS if name in LIVE}
     sink = Sink(request.all_revisions)
     await host.start()
     done, last = 0, 0
-    chunks = _Chunks(_arrivals(settings, request, list(inputs)), _SPAN_MS if settings.programs else _MS_MAX)
+    grace = settings.sessions.grace_minutes * 60_000
+    chunks = _Chunks(_arrivals(settings, request, list(inputs)), LEAST_SPAN_MS if settings.programs else grace, grace)
     names = list(INPUTS)
     while chunk := chunks.take():
         for line in chunk:
@@ -113,7 +115,6 @@ async def _replay(settings: Settings, request: ReplayRequest, progress: Callable
         _drain(host, sink, topology.topics)
         done += len(chunk)
         progress(done)
-    grace = settings.sessions.grace_minutes * 60_000
     end = max(last + grace + settings.sessions.timeout_minutes * 60_000, request.until_ms or 0)
     while clock.now_ms < end - last:  # in one go; timers may bring more timers
         clock.advance(end - last - clock.now_ms)
@@ -212,20 +213,30 @@ def _key(topic: str, value: bytes) -> bytes | None:
 
 
 class _Chunks:
-    """Lines by the chunk. Where several keys have to agree (referral programmes) a chunk spans few seconds of time:
-    what they tell each other must be through before the time has moved on by more than a minute."""
+    """Lines by the chunk. What keys tell each other (persons, orders, referral programmes) must be
+    through before the events it is about have settled. So a chunk takes stream time no further than half of what the
+    most delayed event in it has left of its grace; `span_ms` at most, a few seconds at least."""
 
-    def __init__(self, lines: Iterator[Line], span_ms: int) -> None:
+    def __init__(self, lines: Iterator[Line], span_ms: int, grace_ms: int) -> None:
         self._lines = lines
         self._span_ms = span_ms
+        self._grace_ms = grace_ms
+        self._newest = 0
         self._next: Line | None = next(lines, None)
 
     def take(self) -> list[Line]:
         """The next chunk; empty at the end."""
         taken: list[Line] = []
-        newest = self._next.ts if self._next is not None else 0
-        while (line := self._next) is not None and len(taken) < _CHUNK and line.ts <= newest + self._span_ms:
+        if self._next is None:
+            return taken
+        newest = self._newest = max(self._newest, self._next.ts)
+        limit = newest + self._span_ms
+        while (line := self._next) is not None and len(taken) < _CHUNK and line.ts <= limit:
             taken.append(line)
+            newest = self._newest = max(newest, line.ts)
+            left = line.occurred + self._grace_ms - newest
+            if left >= 0:
+                limit = min(limit, newest + max(LEAST_SPAN_MS, left // 2))
             self._next = next(self._lines, None)
         return taken
 

@@ -14,6 +14,7 @@ from stream_app.engine.work import Chunk
 from stream_app.hosts.local.log import LocalLog, LocalPartition
 
 _CHUNK = 5_000
+_EAGER_LOOKS = 1_000
 
 
 class ManualClock:
@@ -79,12 +80,15 @@ class LocalHost:
 
     async def settled(self) -> None:
         """Returns once everything in the log is processed and committed and no timer is due."""
+        looks = 0
         while True:
             if self.failed is not None:
                 raise self.failed
             if self._is_settled():
                 return
-            await asyncio.sleep(0.001)
+            # Work under way needs no time but ours; what takes longer waits for something else.
+            await asyncio.sleep(0 if looks < _EAGER_LOOKS else 0.001)
+            looks += 1
 
     def _is_settled(self) -> bool:
         if len(self._ready) < self.topology.partitions:
@@ -136,7 +140,7 @@ class LocalHost:
             if self._feed():  # somebody has had enough for the moment
                 self.log.changed.set()
                 self._tell_ends()
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
 
     def _feed(self) -> bool:
         left = False
