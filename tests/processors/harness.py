@@ -114,6 +114,7 @@ class Hop(NamedTuple):
     now: int
 
 
+MAX_HOPS = 20
 MAX_DELAY = HOUR
 """A hop is on its way for so much of stream time at most: what is delayed has arrived before time goes on by more."""
 
@@ -190,8 +191,7 @@ class Run:
                     by_key.setdefault(key, []).append(event)
             self._fold(part, by_key, context)
         if hops is None:
-            while self.pending:
-                self.commit([], hops=self.pending)
+            self.arrive()
 
     def _fold(self, part: Part, by_key: dict[bytes, list[Any]], context: OneCommit) -> None:
         context.rows = part.rows
@@ -216,10 +216,17 @@ class Run:
         if self.drop_cache:
             part.cached.clear()
 
+    def arrive(self) -> None:
+        """Lets everything that is on its way arrive, and what follows from it."""
+        for _ in range(MAX_HOPS):
+            if not self.pending:
+                return
+            self.commit([], hops=self.pending)
+        raise AssertionError("processors tell each other things for ever")
+
     def finish(self) -> None:
         """Lets time pass until all sessions are closed."""
-        while self.pending:
-            self.commit([], hops=self.pending)
+        self.arrive()
         rules = self.processor.rules.sessions
         self.commit([], now=self.now + rules.grace_ms + rules.timeout_ms)
 

@@ -1,0 +1,139 @@
+"""The whole topology on tasks of its own: every processor, every hop, several partitions, crashes at any step."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+
+from stream_app.app.topology import build_topology
+from stream_app.engine.partitioning import partition_of
+from stream_app.engine.task import TaskSettings
+from stream_app.hosts.local.host import LocalHost, ManualClock
+from stream_app.hosts.local.log import LocalLog
+from stream_app.hosts.stores import MemoryStores
+from stream_app.metrics import WorkerStats
+from stream_app.settings import parse
+from tests.processors.harness import DAY, HOUR, MINUTE, T0
+
+Record = tuple[str, dict[str, Any], int]
+
+SETTINGS = {
+    "site": {"own_domains": ["shop.example.com"], "timezone": "Europe/Riga"},
+    "goals": [{"name": "purchase", "kind": "purchase"}, {"name": "lead_form", "kind": "lead"}],
+    "phone_numbers": {"+37120000001": {"source": "newspaper", "medium": "offline"}},
+}
+OUTPUTS = ("attributed-sessions", "attributed-conversions", "leads", "lead-counters")
+PAGES = (
+    {"url": "https://shop.example.com/?utm_source=google&utm_medium=cpc&utm_campaign=spring"},
+    {"url": "https://shop.example.com/?utm_source=news&utm_medium=email"},
+    {"url": "https://shop.example.com/", "referrer": "https://www.google.com/"},
+    {"url": "https://shop.example.com/", "referrer": "https://blog.example.org/"},
+    {"url": "https://shop.example.com/p/1", "referrer": "https://shop.example.com/"},
+    {"url": "https://shop.example.com/p/2", "referrer": "https://shop.example.com/"},
+)
+SEEDS = max(2, int(os.environ.get("HISTORIES", "0")) // 500)
+STEPS = (1, 1_000, 20_000, 5 * MINUTE, 31 * MINUTE, 2 * HOUR, 3 * DAY)
+
+
+def history(random: Random, events: int) -> list[Record]:
+    """A dozen clients of five people who share devices and orders; a third of the events late, within grace."""
+    at, records = 0, []
+    for n in range(events):
+        at += random.choice(STEPS)
+        client = f"c{random.randrange(12)}"
+        record: dict[str, Any] = {"event_id": f"e{n}", "client_id": client, "occurred_at": T0 + at}
+        if random.random() < 0.3:
+            record["user_id"] = f"u{random.randrange(5)}"
+        if random.random() < 0.7:
+            topic = "clicks"
+            record |= random.choice(PAGES)
+        else:
+            topic = "conversions"
+            record |= {
+                "goal": random.choice(("purchase", "purchase", "lead_form")),
+                "value": str(random.randrange(1, 90)),
+            }
+            if random.random() < 0.6:
+                record["order_id"] = f"o{random.randrange(events // 8)}"
+                record |= {"kind": "refund"} if random.random() < 0.3 else {}
+            record |= random.choice(({}, {}, {}, {"called_number": "+37120000001"}))
+        records.append((topic, record, T0 + at + random.choice((0, 0, 1, MINUTE, 45 * MINUTE, 59 * MINUTE))))
+    return sorted(records, key=lambda record: record[2])
+
+
+async def outcome(
+    records: list[Record], partitions: int, sizes: Callable[[], int], probe: Callable[[str], None] = lambda _: None
+) -> dict[str, dict[str, Any]]:
+    """The last record of every id once all is over, semantics 20."""
+    topology = build_topology(parse(SETTINGS, {}), partitions=partitions)
+    clock = ManualClock()
+    log = LocalLog(partitions, clock)
+    settings = TaskSettings(commit_interval_ms=1, cache_entries=10)
+    host = LocalHost(
+        topology, log, MemoryStores(), clock, WorkerStats(), task_settings=settings, probe=probe, max_failures=10_000
+    )
+    await host.start()
+    start = 0
+    while start < len(records):
+        size = sizes()
+        for topic, record, ts in records[start : start + size]:
+            key = record["client_id"].encode()
+            log.topic(topic)[partition_of(key, partitions)].append(ts, key, json.dumps(record).encode())
+        start += size
+        log.changed.set()
+        await host.settled()
+    for _ in range(3):
+        clock.advance(DAY)
+        host.tick()
+        await host.settled()
+    await host.stop()
+    found: dict[str, dict[str, Any]] = {}
+    for topic in OUTPUTS:
+        last: dict[str, Any] = {}
+        for partition in range(partitions):
+            place = log.topic(topic)[partition]
+            for record in place.read(place.begin)[0]:
+                if record.value is None:
+                    last.pop(record.key.decode(), None)
+                    continue
+                value = json.loads(record.value)
+                assert value["id"] not in last or last[value["id"]]["revision"] < value["revision"]
+                last[value["id"]] = value
+        found[topic] = {
+            name: {field: told for field, told in value.items() if field != "revision"}
+            for name, value in sorted(last.items())
+            if not value["retracted"] and not is_left_out(value)
+        }
+    return found
+
+
+def is_left_out(value: dict[str, Any]) -> bool:
+    """A counter of nothing (semantics 20), or of a window that is soon too old: that depends on each task's time."""
+    if "window" not in value:
+        return False
+    counts, sums = value["counts"], value["sums"]
+    return value["window"] not in {"1d", "total"} or not (any(counts.values()) or any(map(float, sums.values())))
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_partitions_batches_and_crashes_change_nothing(seed: int) -> None:
+    """One task and one batch, or four tasks that die at random steps and take what comes in random portions."""
+    random = Random(seed)
+    records = history(random, 250)
+    whole = await outcome(records, 1, lambda: len(records))
+
+    def dies(step: str) -> None:
+        if random.random() < 0.01:
+            raise RuntimeError(f"dies at {step}")
+
+    parts = await outcome(records, 4, lambda: random.choice((1, 3, 10, 40)), dies)
+    for topic in OUTPUTS:
+        assert whole[topic].keys() == parts[topic].keys()
+        for name, record in whole[topic].items():
+            assert record == parts[topic][name]
+    assert sum("touchpoints" in record and len(record["touchpoints"]) > 2 for record in whole[OUTPUTS[1]].values()) > 5
