@@ -79,6 +79,21 @@ def test_anonymous_sessions_belong_to_the_first_user_and_later_ones_to_the_lates
     assert paths(result) == {"anna": "Paid Search > Direct > Email", "ben": "Direct"}
 
 
+def test_a_session_that_turns_out_to_be_anothers_was_the_latest_users_until_then() -> None:
+    """Anna's next session on the shared client becomes Ben's when he logs in: her purchases see it until then."""
+    result = run(
+        [
+            click(0, "a", "shared", user_id="anna"),
+            click(2 * HOUR, "b", "shared", **NEWS),
+            conversion(2 * HOUR + 5 * MINUTE - 1, "before", "desk", user_id="anna"),
+            click(2 * HOUR + 5 * MINUTE, "c", "shared", user_id="ben"),
+            conversion(2 * HOUR + 5 * MINUTE, "after", "desk", user_id="anna"),
+            conversion(2 * HOUR + 6 * MINUTE, "ben", "shared"),
+        ]
+    )
+    assert paths(result) == {"before": "Direct > Email", "after": "Direct", "ben": "Email"}
+
+
 def test_on_a_shared_client_each_user_sees_their_own_sessions() -> None:
     """And an unknown visitor, or a purchase by nobody known, sees them all."""
     result = run(
