@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -70,6 +71,36 @@ def check(file: Path, name: str, purchases: IO[str] | None, at: int | None, as_j
                 click.echo(json.dumps(record))
         else:
             _show(program.name, program.kind, examples, outcomes)
+
+
+@programs.command("plan")
+@click.option("--clients", type=click.IntRange(1), required=True, help="New clients wanted.")
+@click.option(
+    "--share", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Share of clients who refer."
+)
+@click.option("--invites", type=click.FloatRange(0), default=3, show_default=True, help="Invitations that each sends.")
+@click.option(
+    "--conversion",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Share of them that become clients.",
+)
+def plan_clients(clients: int, share: float, invites: float, conversion: float) -> None:
+    """Says how many of so many new clients a programme brings, and how many other sources must."""
+    from stream_app.domain.referral.planning import plan
+
+    made = plan(clients, Decimal(str(share)), Decimal(str(invites)), Decimal(str(conversion)))
+    click.echo(
+        json.dumps(
+            {
+                "clients": made.clients,
+                "k_factor": f"{made.k_factor.normalize():f}",
+                "referred": made.referred,
+                "elsewhere": made.elsewhere,
+            }
+        )
+    )
 
 
 _USUAL = ['{"value":"20"}', '{"value":"100"}', '{"value":"1000"}']
