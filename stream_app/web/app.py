@@ -38,7 +38,7 @@ def create_web(
     Lookups need `token` as a bearer token; without one they are off. `refresh` is called before metrics are read.
     """
     routes = _Routes(status, stats, queries, token, refresh)
-    counting = CounterRoute(counters, routes.admit if counters_need_token else None)
+    counting = CounterRoute(counters, _beyond_loopback(routes) if counters_need_token else None)
     application = web.Application(middlewares=[_errors_as_json])
     application.add_routes(
         [
@@ -57,6 +57,10 @@ def create_web(
     application.cleanup_ctx.append(routes.session)
     application.cleanup_ctx.append(counting.connections)
     return application
+
+
+def _beyond_loopback(routes: _Routes) -> Callable[[web.Request], None]:
+    return lambda request: routes.admit(request, "counters beyond loopback")
 
 
 class _Routes:
@@ -149,10 +153,10 @@ class _Routes:
             raise Refused(404, f"nothing is known of this {kind}")
         return web.Response(body=found, content_type="application/json", headers=NO_STORE)
 
-    def admit(self, request: web.Request) -> None:
+    def admit(self, request: web.Request, what: str = "lookups") -> None:
         """Lets a request pass that has the token."""
         if not self._token:
-            raise Refused(403, "lookups are off: no web.token is set")
+            raise Refused(403, f"{what} are off: no web.token is set")
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         # Hashes of equal length: the comparison tells nothing of the token, not even how long it is.
         same = hmac.compare_digest(_digest(given.strip()), _digest(self._token))

@@ -38,5 +38,6 @@ def page(readiness: Readiness, stats: WorkerStats, *, lookups: bool) -> str:
         f"<h1>stream-app {escape(version())}</h1><p role=status><strong>{escape(word)}</strong> "
         f"{escape(readiness.detail)}</p><table>{table}</table><ul>"
         "<li><a href=/health/ready>/health/ready</a> and <a href=/health/live>/health/live</a>"
-        f"<li><a href=/metrics>/metrics</a> for Prometheus{lookup}</ul></html>"
+        "<li><a href=/metrics>/metrics</a> for Prometheus"
+        f"<li><code>/counters?dimension=channel</code>: tables of live counters{lookup}</ul></html>"
     )

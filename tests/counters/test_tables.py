@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from stream_app.app.counters import TaskCounters
+from stream_app.app.worker import is_loopback
 from stream_app.domain.counters.figures import COUNTS, Figures
 from stream_app.domain.counters.questions import CannotAsk, Question, ask
 from stream_app.domain.counters.records import LeadCounter, Renderer
@@ -251,6 +252,20 @@ async def test_a_token_is_needed_where_one_is_asked_for(world: World) -> None:
         assert (await get(urls[0]))[0] == 401
         status, answer = await get(urls[0], Authorization="Bearer secret-token")
     assert (status, answer["complete"]) == (200, True)
+
+
+async def test_beyond_loopback_there_is_nothing_without_a_token(world: World) -> None:
+    """Fails closed, and says what to set."""
+    tasks = {0: Running(world.stores.open(0))}
+    answers = TaskCounters(world.settings, world.partitions, lambda: tasks)
+    server = WebServer(create_web(Status(), WorkerStats(), counters=answers), "127.0.0.1", 0)
+    try:
+        status, answer = await get(await server.start())
+    finally:
+        await server.stop()
+    assert (status, answer["error"]) == (403, "counters beyond loopback are off: no web.token is set")
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.8.0.1")] == [True] * 4
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "shop.example.com")] == [False] * 4
 
 
 @pytest.mark.parametrize(
