@@ -114,6 +114,15 @@ def test_on_a_shared_client_each_user_sees_their_own_sessions() -> None:
     assert by_event["e"] == ["google", "news", "fair", "call"]
 
 
+def test_touchpoints_of_one_moment_on_several_clients_come_in_one_order() -> None:
+    """Two calls in the same millisecond, in no session: whichever client was heard of first."""
+    first, second = click(0, "a", "c1", user_id="anna"), click(0, "b", "c2", user_id="anna")
+    calls = [conversion(HOUR, f"call{n}", f"c{n}", source=f"call{n}") for n in (1, 2)]
+    sale = conversion(2 * HOUR, "sale", "c3", user_id="anna")
+    ends = [run([*clicks, *calls, sale]).truth for clicks in ([first, second], [second, first])]
+    assert ends[0] == ends[1]
+
+
 def test_persons_can_be_switched_off() -> None:
     """Then a conversion sees its own client, whoever used it, and nobody is told anything."""
     rules = JourneyRules(attribution=AttributionRules(persons=False))
