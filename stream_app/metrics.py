@@ -99,7 +99,8 @@ SESSIONS_OPEN = Metric("sessions_open", "gauge", "Sessions opened less sessions 
 SESSIONS = Metric("sessions_total", "counter", "Sessions opened, by channel.", ("channel",))
 SESSIONS_CLOSED = Metric("sessions_closed_total", "counter", "Sessions closed, by channel.", ("channel",))
 CONVERSIONS = Metric("conversions_total", "counter", "Conversions attributed, by channel.", ("channel",))
-REFUNDS = Metric("refunds_total", "counter", "Refunds applied.")
+REFUNDS = Metric("refunds_total", "counter", "Refunds taken.")
+REFUNDS_CUT = Metric("refunds_cut_total", "counter", "Refunds that asked for more than was left of their order.")
 BOTS = Metric("bots_total", "counter", "Clicks and conversions of bots.")
 SPAM = Metric("spam_total", "counter", "Clicks with a referrer that is spam.")
 DUPLICATES = Metric("duplicates_total", "counter", "Records with an event id that was there already.")
@@ -152,6 +153,7 @@ BUSINESS: Mapping[str, Metric] = {
     "sessions_closed": SESSIONS_CLOSED,
     "conversions": CONVERSIONS,
     "refunds": REFUNDS,
+    "refunds_cut": REFUNDS_CUT,
     "bots": BOTS,
     "spam": SPAM,
     "duplicates": DUPLICATES,

@@ -296,6 +296,7 @@ class JourneysProcessor:
         """A refund in another currency than its order is refused (semantics 24). It takes nothing, but stays among the
         events: its id is used, whether it came before its order or after. If its order is not known here, the order's
         own processor will see to it: where the record lies is kept for the dead letter that it may become."""
+        context.count("refunds")
         refund = hit.sale
         assert refund is not None
         converted = client.head.converted

@@ -199,7 +199,10 @@ class Publisher:
         hit = frozen.hit
         if hit.sale is not None and _is_lost(client.stored.rulings, hit.sale.order, hit.at, hit.id, client_id):
             record_id = conversion_id(client_id, hit.id)
-            entry = client.stored.published.setdefault(record_id, Published(0, clients.UNSETTLED))
+            published = client.stored.published
+            if record_id not in published or published[record_id].digest:
+                context.count("duplicate_orders")
+            entry = published.setdefault(record_id, Published(0, clients.UNSETTLED))
             if entry.digest:
                 entry.digest = 0
                 self._write_retraction(key, client_id, CONVERSIONS, record_id, context)
@@ -281,6 +284,7 @@ class Publisher:
         now = self._rejoined(client, frozen) if order.at else frozen
         if _is_lost(client.stored.rulings, order.key, hit.at, hit.id, client_id):
             if order.digest:
+                context.count("duplicate_orders")
                 order.digest = 0
                 record_id = conversion_id(client_id, hit.id)
                 self._write_retraction(key, client_id, CONVERSIONS, record_id, context)
