@@ -201,6 +201,16 @@ def test_a_payout_must_come_to_what_was_approved_at_its_time() -> None:
     assert {r["status"] for r in net.last().values()} == {"paid"}
 
 
+def test_a_payout_does_not_see_what_was_approved_after_it() -> None:
+    """Though it is looked at an hour later, when that is approved as well."""
+    net = Net(program(levels=("10%",)))
+    simple(net)
+    net.send(bought(3 * HOUR + 30 * MINUTE, "c-boris", "500", user="boris"))
+    payout(net, 14 * DAY + 3 * HOUR + 10 * MINUTE, "150")
+    assert [r[2:] for r in net.rewards] == [("100.00", "approved"), ("50.00", "approved")]
+    assert [reason for reason, _ in net.rejected] == ["payout_mismatch"]
+
+
 def test_a_payout_takes_the_oldest_whole() -> None:
     net = Net(program())
     simple(net)
@@ -222,6 +232,7 @@ def test_nothing_is_approved_before_grace_and_a_minute() -> None:
     simple(net)
     net.pass_time(T0 + 4 * HOUR + MINUTE - 1)
     assert net.reward("anna")["status"] == "pending"
+    assert net.reward("anna")["due_at"] == "2023-11-15T02:14:20.000Z", "purchase, an hour of grace, a minute"
     net.pass_time(T0 + 4 * HOUR + MINUTE)
     assert net.reward("anna")["status"] == "approved"
 
@@ -238,6 +249,9 @@ def test_a_cap_cuts_what_is_over_it_and_refunds_do_not_bring_it_back() -> None:
         ("20.00", "pending", ["capped"]),
         ("0.00", "rejected", ["capped"]),
     ]
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-boris", "500", user="boris"))
+    assert net.rewards.count(("anna", 1, "0.00", "rejected")) == 2, "what is settled counts on"
     net.pass_time(T0 + 32 * DAY)
     net.send(bought(32 * DAY, "c-boris", "500", user="boris"))
     assert net.rewards.count(("anna", 1, "50.00", "pending")) == 1, "another month"
