@@ -76,6 +76,8 @@ class Asked(msgspec.Struct, frozen=True, gc=False, array_like=True):
     at: int
     told: int = 0
     """Digest of the answer it has; 0: none, as the source is not determined."""
+    settled: int = 0
+    """The commit from which on no click of this client can change the answer; 0: one still can."""
 
 
 class Kept(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stream_app.domain import money, paths, persons, refunds
 from stream_app.domain.credit import CreditModels
@@ -36,6 +36,7 @@ class Views:
         self._acquisition_ms = rules.attribution.acquisition_lookback_days * DAY_MS
         self._goals = {goal.name: goal for goal in rules.goals}
         self._credit = CreditModels(rules.attribution)
+        self._transform = paths.TRANSFORMS[rules.attribution.path_transform]
 
     def goal(self, name: str) -> Goal | None:
         """A goal of the settings; None for a plain one."""
@@ -131,11 +132,16 @@ class Views:
             found = (*found, Touchpoint(at, "", hit.source))
         return found
 
-    def source_at(self, journey: Journey, at: int) -> Source | None:
-        """The last non-direct source at a moment, within the usual lookback; None without any touchpoint."""
+    def source_at(self, journey: Journey, known: Mapping[str, persons.Others], at: int) -> Source | None:
+        """What a conversion of no goal in particular would be credited to at a moment, by last non-direct; None without
+        any touchpoint. `known` is what other clients of its users saw."""
         oldest = at - self._lookback_ms
-        found = [touchpoint for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at]
-        return found[paths.last_non_direct_index(found)].source if found else None
+        found = tuple(touchpoint for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at)
+        if self.persons:
+            user = next((owner.user for owner in reversed(journey.owners) if owner.linked_at <= at), "")
+            found = persons.path(persons.own(journey.owners, found, user, at), known, user, at, oldest).touchpoints
+        path = self._transform(paths.without_direct(found))
+        return path[-1].source if path else None
 
     def cut_short(self, journey: Journey, hit: Hit) -> bool:
         """True if a touchpoint that the conversion would look back on had to go."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from stream_app.domain.client import MAX_ASKED, Asked, Client, Frozen
+from stream_app.domain.client import HOLD_COMMITS, MAX_ASKED, Asked, Client, Frozen
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.ids import content_digest
 from stream_app.domain.lead_events import LeadFact, Question
@@ -74,7 +74,8 @@ def read_question(_key: bytes | None, value: bytes | None, _ts: int) -> Asking:
 
 class LeadAnswers:
     """Answers leads that have no conversion: where their client came from when they were created. As long as an
-    admissible click may still change it, the question stays with the client and the answer is revised."""
+    admissible click may still change it, or word of the person's other clients may be on its way, the question stays
+    with the client and the answer is revised."""
 
     def __init__(self, views: Views) -> None:
         self._views = views
@@ -94,11 +95,12 @@ class LeadAnswers:
         """Tells what differs from what was told; forgets questions about what is settled."""
         still = []
         for asked in client.stored.asked:
-            source = self._views.source_at(client.head, asked.at)
+            source = self._views.source_at(client.head, client.others, asked.at)
             body = encode_body(None if source is None else LeadFact(asked.at, "", client_id, "", source))
             told = 0 if source is None else content_digest(body)
             if told != asked.told:
                 context.forward(LEAD_FACT, asked.lead_id.encode(), encode_letter(ANSWER, body))
-            if asked.at >= horizon:
-                still.append(msgspec.structs.replace(asked, told=told))
+            settled = 0 if asked.at >= horizon else asked.settled or context.revision
+            if not settled or (client.head.owners and context.revision < settled + HOLD_COMMITS):
+                still.append(msgspec.structs.replace(asked, told=told, settled=settled))
         client.stored.asked = tuple(still)

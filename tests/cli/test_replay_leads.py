@@ -99,6 +99,22 @@ def test_a_lead_of_the_crm_gets_the_source_of_its_client_and_of_a_click_that_cam
     assert result["dead-letters"] == []
 
 
+def test_a_lead_of_the_crm_gets_the_source_that_its_person_had_on_another_device(tmp_path: Path) -> None:
+    """As a conversion would: what was linked by then (semantics 31)."""
+    home = {"event_id": "e2", "client_id": "c2", "occurred_at": T0 + 5 * MINUTE, "url": "https://shop.example.com/"}
+    write(
+        tmp_path,
+        clicks=[click(0, "e1", "c1", "Lenses") | {"user_id": "u"}, home | {"user_id": "u"}],
+        lead_updates=[
+            said(4 * MINUTE, "u0", "before", "new", client_id="c2"),
+            said(9 * MINUTE, "u1", "after", "new", client_id="c2"),
+        ],
+    )
+    after, before = replay(tmp_path)["leads"]
+    assert after["attributed"]["campaign"] == "Lenses"
+    assert not before["source_determined"]
+
+
 def test_a_form_that_a_late_event_makes_a_duplicate_leaves_no_lead_behind(tmp_path: Path) -> None:
     """The same event id, told earlier for another lead: the fact moves."""
     write(

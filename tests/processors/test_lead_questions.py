@@ -10,11 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_app.domain import client as clients
+from stream_app.domain.journey import Touchpoint
 from stream_app.domain.lead_events import LeadFact, Question
+from stream_app.domain.persons import Linked, Others
+from stream_app.domain.sources.resolver import SourceResolver
+from stream_app.domain.sources.rules import SourceRules
 from stream_app.engine.processor import Rejected
 from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.lead_facts import ANSWER, LeadTeller
-from tests.processors.harness import DAY, HOUR, MINUTE, T0, Run, click, conversion, processor
+from stream_app.processors.links import OthersTold
+from tests.processors.harness import DAY, HOUR, MINUTE, T0, TABLES, Run, click, conversion, processor
 from tests.processors.histories import arrivals, histories
 
 ADS = "https://shop.example.com/?utm_source=google&utm_medium=cpc&utm_campaign=Lenses"
@@ -128,6 +133,24 @@ def test_questions_are_bounded() -> None:
     run = Run(processor(), drop_cache=True)
     ask(run, [(f"l{index}", "c1", Question("c1", T0)) for index in range(500)], now=T0)
     assert len(state(run).stored.asked) == clients.MAX_ASKED
+
+
+def test_word_of_the_persons_other_clients_corrects_an_answer_that_no_click_could() -> None:
+    """It may still be on its way when grace is over: the question stays for a few commits more."""
+    run = Run(processor(), drop_cache=True)
+    run.commit([click(0, "e1", user_id="u")])
+    run.commit([], now=T0 + 3 * HOUR)
+    asking(run, "a", MINUTE)
+    fact = answers(run)["a"]
+    assert fact is not None
+    assert fact.source.is_direct
+    ads = SourceResolver(SourceRules(), TABLES).of_fields("google", "cpc", "Lenses")
+    touch = Linked(Touchpoint(T0 - MINUTE, "other", ads), T0 - MINUTE)
+    run.commit([], told=[(b"c1", OthersTold("u", Others((touch,))))])
+    assert campaigns(run) == {"a": "Lenses"}
+    for _ in range(clients.HOLD_COMMITS):
+        run.commit([click(3 * HOUR, f"e{run.revision}")])
+    assert state(run).stored.asked == ()
 
 
 def test_what_is_no_question_is_refused() -> None:
