@@ -67,8 +67,8 @@ def read_directory(directory: Path, topic: str) -> list[bytes]:
         last = Last()
         with path.open("rb") as file:
             for line in file:
-                if line.strip():
-                    last.take(None, line)
+                if value := line.strip():
+                    last.take(None, value)
         return last.values()
     except OSError as exc:
         raise CannotRead(f"{path}: {exc.strerror}") from exc

@@ -110,9 +110,7 @@ def write_xlsx(report: Report, path: Path) -> Path:
     import xlsxwriter
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Names come from whoever writes links: no text of ours is a formula or an address.
-    options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
-    with xlsxwriter.Workbook(str(path), options) as book:
+    with xlsxwriter.Workbook(str(path)) as book:
         formats = {
             "head": book.add_format({"bold": True, "bottom": 1}),
             "money": book.add_format({"num_format": "#,##0.00"}),
@@ -139,6 +137,7 @@ def _sheet(page: Any, sheet: Sheet, formats: dict[str, Any]) -> None:
             kind = _kind(name)
             if value is None:
                 continue
+            # Names come from whoever writes links: written as texts, none is a formula or an address.
             if isinstance(value, int) or kind != "plain":
                 page.write_number(line, number, float(Decimal(value)), formats[kind])
             else:

@@ -18,11 +18,8 @@ from msgspec import Meta
 from stream_app.domain.counters.dimensions import GOALS, fields_of
 from stream_app.domain.counters.figures import (
     AMOUNTS,
-    ANSWERS,
     CLIENTS,
     COUNTS,
-    DETRACTORS,
-    PROMOTERS,
     Figures,
 )
 from stream_app.domain.counters.questions import Question
@@ -113,11 +110,9 @@ class Table:
             figures = with_all(figures, self._everything.get((currency, at)))
         single = one.windows == 1
         client_days = figures.count(CLIENTS)
-        if not single:
+        if client_days and not single:
             counts = figures.counts[:]
-            for index in (CLIENTS, ANSWERS, PROMOTERS, DETRACTORS):
-                if index < len(counts):
-                    counts[index] = 0
+            counts[CLIENTS] = 0  # nothing by client can be told
             figures = Figures(counts, figures.amounts)
         record = _record(
             self._renderer.record(
