@@ -256,7 +256,8 @@ class Sink:
         """An output record; a tombstone ends what has its key for an id."""
         by_id = self._records.setdefault(topic, {})
         if value is None:
-            by_id.pop((key or b"").decode("utf-8", "surrogatepass"), None)
+            if not self._all:
+                by_id.pop((key or b"").decode("utf-8", "surrogatepass"), None)
             return
         name = _decode_id(value).id
         if self._all:
