@@ -90,6 +90,12 @@ class Memory(msgspec.Struct, gc=False, array_like=True):
     """What was settled then, in minutes: later commits bring nothing from before."""
 
 
+_RECORDS: Final = tuple([bits >> stage & 1 for stage in range(len(STAGES))] for bits in range(1 << len(STAGES)))
+"""One record's part in the stages, by their bits."""
+_ARRIVALS: Final = tuple(
+    tuple((count, 1) for stage, count in enumerate(STAGES) if bits >> stage & 1) for bits in range(1 << len(STAGES))
+)
+"""What a client counts that comes to stages, by their bits."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Memory).decode
 _keys: dict[Where, bytes] = {}
@@ -109,6 +115,11 @@ def decode(kept: bytes) -> Memory:
 def touch(gathered: Gathered, memory: Memory, where: Where, minute: int, day: int, stages: int, sign: int) -> None:
     """A record (sign 1) or its end (−1) under an attribution on a day: counts its client where that is new."""
     key = _key(where)
+    if not memory.reached:
+        if sign > 0:
+            memory.reached.append(Reached(key, _RECORDS[stages].copy(), {day: _RECORDS[stages].copy()}))
+            gather_line(gathered, Line(minute, _ARRIVALS[stages], (), where, _EVERYWHERE, LONG_WINDOWS), 1)
+        return
     entry = next((entry for entry in memory.reached if entry.key == key), None)
     if entry is None:
         if sign < 0 or len(memory.reached) >= MAX_ATTRIBUTIONS:
@@ -118,20 +129,8 @@ def touch(gathered: Gathered, memory: Memory, where: Where, minute: int, day: in
     on_day = entry.days.get(day)
     if on_day is None and sign > 0:
         on_day = entry.days[day] = [0] * len(STAGES)
-    others = [other for other in memory.reached if other is not entry] if len(memory.reached) > 1 else []
-    new: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for stage, count in enumerate(STAGES):
-        if not stages >> stage & 1:
-            continue
-        ever = _step(entry.total, stage, sign, key, [(other.key, other.total) for other in others] if others else ())
-        today = 0
-        if on_day is not None:
-            theirs = [(other.key, other.days[day]) for other in others if day in other.days] if others else ()
-            today = _step(on_day, stage, sign, key, theirs)
-        for dimensions, windows in ((ever, LONG_WINDOWS),) if ever == today else ((ever, FOREVER), (today, DAYS)):
-            if dimensions:
-                new.setdefault((dimensions, windows), []).append((count, 1))
-    for (dimensions, windows), counts in new.items():
+    others = [other for other in memory.reached if other is not entry]
+    for (dimensions, windows), counts in _steps(entry, others, on_day, day, stages, sign).items():
         gather_line(gathered, Line(minute, tuple(counts), (), where, dimensions, windows), sign)
     if on_day is not None and not any(on_day):
         del entry.days[day]
@@ -179,6 +178,26 @@ def prune(memory: Memory, revision: int, settled_ms: int) -> None:
                 del days[day]
     memory.revision = revision
     memory.settled = settled_ms // MINUTE_MS
+
+
+def _steps(
+    entry: Reached, others: list[Reached], on_day: list[int] | None, day: int, stages: int, sign: int
+) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """A record more or less behind each stage, in total and on its day; what that makes of the client's counts, by
+    (dimensions, windows)."""
+    changed: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for stage, count in enumerate(STAGES):
+        if not stages >> stage & 1:
+            continue
+        ever = _step(entry.total, stage, sign, entry.key, [(other.key, other.total) for other in others])
+        today = 0
+        if on_day is not None:
+            theirs = [(other.key, other.days[day]) for other in others if day in other.days]
+            today = _step(on_day, stage, sign, entry.key, theirs)
+        for dimensions, windows in ((ever, LONG_WINDOWS),) if ever == today else ((ever, FOREVER), (today, DAYS)):
+            if dimensions:
+                changed.setdefault((dimensions, windows), []).append((count, 1))
+    return changed
 
 
 def _step(records: list[int], stage: int, sign: int, key: bytes, others: Iterable[tuple[bytes, list[int]]]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Context, Decimal
 from hashlib import blake2b
+from operator import itemgetter
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -154,8 +155,9 @@ class LeadCounter(msgspec.Struct, frozen=True, gc=False):
 
 
 _INDEX: Final = {name: index for index, name in enumerate(COUNTS)}
-_SHOWN: Final = tuple(_INDEX[name] for name in SHOWN_COUNTS)
-_STAGES: Final = tuple(_INDEX[name] for name in FUNNEL.values())
+_shown: Final = itemgetter(*(_INDEX[name] for name in SHOWN_COUNTS))
+_stages: Final = itemgetter(*(_INDEX[name] for name in FUNNEL.values()))
+_NO_COUNTS: Final = [0] * len(COUNTS)
 _COUNTS_TEMPLATE: Final = "{" + ",".join(f'"{name}":%d' for name in SHOWN_COUNTS) + "}"
 _FUNNEL_TEMPLATE: Final = "{" + ",".join(f'"{name}":%d' for name in FUNNEL) + "}"
 _SUMS_TEMPLATE: Final = (
@@ -181,6 +183,7 @@ _RATES_TEMPLATE: Final = "{" + ",".join(f'"{name}":%s' for name in _RATES) + "}"
     _GROWTH,
     _SUSPICIOUS_SHARE,
 ) = range(len(_RATES))
+_NULLS: Final = ["null"] * len(_RATES)
 _DIVIDE: Final = Context(prec=60)
 _RATIO_UNIT: Final = Decimal("0.000001")
 _ZERO: Final = Decimal(0)
@@ -224,18 +227,18 @@ class Renderer:
         base = currency == self._base
         counts = figures.counts
         if len(counts) < len(COUNTS):
-            counts = counts + [0] * (len(COUNTS) - len(counts))
+            counts = counts + _NO_COUNTS[len(counts) :]
         long = kind >= DAY
         return (
             f'{{"id":"{record_id}","revision":{revision},"retracted":false,"truncated":false,'
             f'"rules_version":{self._version},"window":"{NAMES[kind]}",'
             f'"window_start":{"null" if kind == TOTAL else _time(start)},'
             f'"dimension":"{dimension}","keys":{keys},"currency":"{currency}",'
-            f'"counts":{_COUNTS_TEMPLATE % tuple([counts[i] for i in _SHOWN]) if base else "{}"},'
+            f'"counts":{_COUNTS_TEMPLATE % _shown(counts) if base else "{}"},'
             f'"sums":{self._sums(currency, figures, counts)},'
             f'"rates":{_rates(figures, counts, currency, base=base, long=long)},'
             f'"plan":{plan.decode()},'
-            f'"funnel":{_FUNNEL_TEMPLATE % tuple([counts[i] for i in _STAGES]) if base and long else "null"},'
+            f'"funnel":{_FUNNEL_TEMPLATE % _stages(counts) if base and long else "null"},'
             f'"nps":{_nps(counts)}}}'
         ).encode("utf-8", "surrogatepass")
 
@@ -285,7 +288,7 @@ def price(numerator: Decimal, denominator: int, currency: str) -> str | None:
 
 
 def _rates(figures: Figures, counts: list[int], currency: str, *, base: bool, long: bool) -> str:
-    found = ["null"] * len(_RATES)
+    found = _NULLS.copy()
     if base:
         sessions, leads, joins = counts[SESSIONS], counts[LEADS], counts[JOINS]
         if sessions:

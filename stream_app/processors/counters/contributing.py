@@ -45,6 +45,10 @@ class JourneyCounter:
         new = self._latest[1] if self._latest[0] == after else lines.decode(after)
         gathered = context.gather(DELTA)
         lines.gather(gathered, old.lines, new.lines)
+        if old.lines and new.lines and old.stages == new.stages and old.answer == new.answer:
+            first, then = old.lines[0], new.lines[0]
+            if first.minute == then.minute and first.where == then.where:
+                return counts  # a session that went on: the client is where it was
         was, now = self._reach(old), self._reach(new)
         if was == now and old.answer == new.answer:
             return counts

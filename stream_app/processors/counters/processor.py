@@ -7,7 +7,7 @@ finds them without a scan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -345,12 +345,19 @@ class CountersProcessor:
     ) -> None:
         """Writes the records of a window whose figures changed. Counters by goal show the sessions and cost of `all`:
         they are written with it."""
-        shown = set(changed)
+        shown: Iterable[tuple[str, str]] = changed
         if window.goals:
-            for currency, goal in changed:
-                if not goal:
-                    shown.update((currency, other) for other, figures in window.goals.items() if currency in figures)
-        for currency, goal in sorted(shown):
+            goals = {
+                (currency, other)
+                for currency, goal in changed
+                if not goal
+                for other, figures in window.goals.items()
+                if currency in figures
+            }
+            shown = sorted(changed | goals)
+        elif len(changed) > 1:
+            shown = sorted(changed)
+        for currency, goal in shown:
             by_currency = window.goals[goal] if goal else window.figures
             figures = by_currency[currency]
             if not figures.settle():
