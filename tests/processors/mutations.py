@@ -100,6 +100,8 @@ MUTATIONS = (
     Mutation("thirteen months are twelve", ORDERS, "WAIT_MS = 396 * DAY_MS", "WAIT_MS = 365 * DAY_MS"),
     Mutation("old states are not published anew", "processors/journeys/codec.py",
              "client.anew = client.snapshot_changed = True", "client.snapshot_changed = True"),
+    Mutation("the horizon passes what has not settled", "processors/journeys/processor.py",
+             "until = min(horizon, client.recents[0].at) if client.recents else horizon", "until = horizon"),
     Mutation("grace is exclusive", "processors/journeys/decoding.py", "<= age <= grace_ms", "<= age < grace_ms"),
 )  # fmt: skip
 

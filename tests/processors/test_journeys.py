@@ -428,6 +428,25 @@ def test_a_busy_client_knows_duplicates_of_what_has_settled_after_a_restart() ->
     assert result.counts["duplicates"] == len(again)
 
 
+def test_a_session_that_is_over_leaves_later_events_in_rows_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timer finds a session closed and settled; an event after it has passed grace as well, but has not settled."""
+    monkeypatch.setattr(clients, "TAIL", 2)
+    half = 30 * MINUTE
+    records = [
+        [click(0, f"{n}") for n in range(5)],
+        [click(half, "5")],
+        [click(half + 5_000, "6"), click(2 * half + 4_999, "7")],
+        [click(3 * half + 4_999, "other", "c2")],
+        [click(3 * half + 4_999, "8")],
+    ]
+    result = Run(processor(), drop_cache=True)
+    for batch in records:
+        result.commit(batch)
+    result.finish()
+    assert [s["events"] for s in result.sessions if s["client_id"] == "c1"] == [5, 3, 1]
+    assert result.truth == reference(result.processor, [record for batch in records for record in batch])
+
+
 def test_a_client_is_forgotten_after_its_life() -> None:
     """400 days and grace after its last event, with all its rows; a moment before it is still known."""
     result = run([click(0, "a", **ADVERT), conversion(1, "b", order_id="o1"), click(DAY, "c")])

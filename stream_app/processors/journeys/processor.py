@@ -389,7 +389,10 @@ class JourneysProcessor:
             before = published.get(last.id)
             if before is not None and before.status == clients.CLOSED:
                 last.final = True
-                stored.horizon = max(stored.horizon, 0 if ordered else horizon)
+                if not ordered:
+                    # Nothing may join it any more. What has not settled stays on this side of the horizon.
+                    until = min(horizon, client.recents[0].at) if client.recents else horizon
+                    stored.horizon = max(stored.horizon, until)
                 gone.add(last.id)
         if gone:
             client.snapshot_changed = True
