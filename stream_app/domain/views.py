@@ -166,47 +166,48 @@ class Views:
         at, value, currency = hit.at, sale.value, sale.currency
         granted = refunds.granted(sale, asked)
         shares = self._credit.credits(touchpoints, at, value, currency)
-        return AttributedConversion(
-            id=conversion_id(client, hit.id),
-            revision=0,
-            retracted=False,
-            truncated=truncated,
-            rules_version=self.rules_version,
-            client_id=client,
-            event_id=hit.id,
-            order_id=sale.order_id or None,
-            user_id=user or None,
-            session_id=session_id or None,
-            lead_id=sale.lead_id or None,
-            goal=sale.goal,
-            occurred_at=rfc3339(at),
-            value=None if value is None else money.shown(value, currency),
-            currency=None if value is None else currency,
-            bot=sale.bot,
-            touchpoints=tuple(
+        visits = []
+        for touchpoint in touchpoints:
+            source = touchpoint.source
+            visits.append(
                 TouchpointRecord(
-                    session_id=touchpoint.session_id or None,
-                    occurred_at=rfc3339(touchpoint.at),
-                    source=touchpoint.source.source,
-                    medium=touchpoint.source.medium,
-                    campaign=touchpoint.source.campaign,
-                    channel=touchpoint.source.channel,
-                    age_s=(at - touchpoint.at) // 1_000,
+                    touchpoint.session_id or None,
+                    rfc3339(touchpoint.at),
+                    source.source,
+                    source.medium,
+                    source.campaign,
+                    source.channel,
+                    (at - touchpoint.at) // 1_000,
                 )
-                for touchpoint in touchpoints
+            )
+        # By position, as in `session`.
+        return AttributedConversion(
+            conversion_id(client, hit.id),
+            0,
+            False,
+            truncated,
+            self.rules_version,
+            client,
+            hit.id,
+            sale.order_id or None,
+            user or None,
+            session_id or None,
+            sale.lead_id or None,
+            sale.goal,
+            rfc3339(at),
+            None if value is None else money.shown(value, currency),
+            None if value is None else currency,
+            sale.bot,
+            tuple(visits),
+            paths.shown(touchpoints),
+            (at - touchpoints[0].at) // DAY_MS if touchpoints else None,
+            shares,
+            paths.assisting_channels(touchpoints, shares["last_non_direct"][0].channel),
+            bool(touchpoints),
+            tuple(
+                [RefundRecord(refund.id, rfc3339(refund.at), money.shown(refund.value, currency)) for refund in granted]
             ),
-            path=paths.shown(touchpoints),
-            days_to_convert=(at - touchpoints[0].at) // DAY_MS if touchpoints else None,
-            credits=shares,
-            assisting_channels=paths.assisting_channels(touchpoints, shares["last_non_direct"][0].channel),
-            source_determined=bool(touchpoints),
-            refunds=tuple(
-                RefundRecord(
-                    event_id=refund.id, occurred_at=rfc3339(refund.at), value=money.shown(refund.value, currency)
-                )
-                for refund in granted
-            ),
-            refunded_value=None if value is None else money.shown(refunds.total(granted), currency),
+            None if value is None else money.shown(refunds.total(granted), currency),
         )
 
     def retraction(self, client: str, record_id: str) -> Retraction:
