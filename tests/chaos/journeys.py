@@ -16,13 +16,15 @@ import msgspec
 from confluent_kafka import Producer
 
 from stream_app.engine.partitioning import partition_of
+from stream_app.simulator.business import Business
 from stream_app.simulator.faults import Faults
 from stream_app.simulator.traffic import Traffic, TrafficConfig
+from stream_app.topics import KEYS
 from tests.chaos.arena import Arena, NotInTime, wait_until
 from tests.chaos.logs import QUIET, Read, read
 from tests.chaos.oracle import Verdict, check_offsets, check_stores, last_rows
 
-OUTPUTS = ("attributed-sessions", "attributed-conversions")
+OUTPUTS = ("attributed-sessions", "attributed-conversions", "leads")
 COUNTERS = "lead-counters"
 PLACES = 40
 """Values per dimension and window: five in each of eight tasks, so that some find no place and count as `(other)`."""
@@ -36,12 +38,12 @@ class Journeys(Arena):
     """Hours of a shop's life in a minute: event time runs two hundred times as fast as the clock, so that sessions
     close while workers die. Topics take the records' own timestamps, or there would be nothing to repeat."""
 
-    inputs = ("clicks", "conversions")
+    inputs = ("clicks", "conversions", "lead-updates", "costs")
 
     def _create_topics(self, changelog: dict[str, str]) -> None:
         prefix = self.spec.prefix
         kept = {"retention.ms": "-1"}
-        outputs = ("lead-updates", "costs", "referral-events", "leads", "referral-rewards")
+        outputs = ("referral-events", "referral-rewards")
         names = (*self.inputs, *OUTPUTS, COUNTERS, *outputs, "referral-counters", "dead-letters")
         self.create({prefix + name: kept for name in names})
         self.create({self.repartition: kept, self.changelog: {"cleanup.policy": "compact", **changelog}})
@@ -65,6 +67,9 @@ class Journeys(Arena):
             [sessions]
             timeout_minutes = {TIMEOUT_MINUTES}
             grace_minutes = {GRACE_MINUTES}
+            [[goals]]
+            name = "lead_form"
+            kind = "lead"
             [counters]
             values = {PLACES}
             """
@@ -106,11 +111,12 @@ class Journeys(Arena):
             lines: list[tuple[int, bytes]] = []
             for record in read(self.bootstrap, self.spec.prefix + name, self.spec.partitions):
                 records += 1
-                client = _client_of(record)
-                if client is None:
+                key = _key_of(name, record)
+                if key is None:
                     dead[name, record.partition, record.offset] += 1
                     continue
-                clients.add(client)
+                if name == "clicks":
+                    clients.add(key)
                 assert record.value is not None
                 lines.append((record.timestamp, record.value[:-1] + b',"received_at":%d}' % record.timestamp))
             lines.sort(key=lambda line: line[0])
@@ -208,16 +214,16 @@ def _added_up(counters: Any) -> dict[str, dict[str, Any]]:
     return groups
 
 
-def _client_of(record: Read) -> str | None:
+def _key_of(topic: str, record: Read) -> str | None:
     """Whose record it is, if the replay can be given its value: what isn't JSON, or has a key unlike its value's id, is
     a dead letter for everybody."""
     try:
         value = json.loads(record.value or b"")
     except ValueError:
         return None
-    if not isinstance(value, dict) or not isinstance(client := value.get("client_id"), str):
+    if not isinstance(value, dict) or not isinstance(key := value.get(KEYS[topic]), str):
         return None
-    return None if record.key is not None and record.key != client.encode() else client
+    return None if record.key is not None and record.key != key.encode() else key
 
 
 def _last(values: Any) -> dict[str, Any]:
@@ -228,7 +234,7 @@ def _last(values: Any) -> dict[str, Any]:
         last[record["id"]] = record
     for key, record in list(last.items()):
         record.pop("revision")
-        if record["retracted"] or record.get("client_id", "").startswith(_LAST):
+        if record["retracted"] or (record.get("client_id") or "").startswith(_LAST):
             del last[key]
     return last
 
@@ -297,7 +303,7 @@ class Shop(threading.Thread):
             }
         )
         began, ts = time.monotonic(), start
-        for record in Traffic(arena.seed, config):
+        for record in Business(Traffic(arena.seed, config), arena.seed, tempo=0.02, report_ms=30 * 60_000):
             if self.sent >= self._events or self._halt.is_set():
                 break
             ts = record.ts

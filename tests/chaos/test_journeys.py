@@ -16,7 +16,7 @@ EVENTS = 200_000
 KILLS = 22
 
 
-def test_sessions_conversions_and_counters_are_exactly_those_of_a_replay(
+def test_sessions_conversions_leads_and_counters_are_exactly_those_of_a_replay(
     broker: Broker, tmp_path: Path, topic_prefix: str, seed: int
 ) -> None:
     """200,000 events of 20,000 clients over 8 partitions, two workers, more than 20 SIGKILLs at random moments."""
@@ -31,5 +31,6 @@ def test_sessions_conversions_and_counters_are_exactly_those_of_a_replay(
         assert verdict.facts["clients"] >= 20_000
         assert verdict.facts["kills"] >= 20
         assert verdict.facts["aborted"] > 0
+        assert verdict.facts["leads"] > 500
         assert verdict.facts["counters"] > 1_000
         assert verdict.facts["overflowed"] > 0
