@@ -70,9 +70,9 @@ def lines(given: Sequence[tuple[list[Touchpoint], int, Decimal]]) -> list[bytes]
     ]
 
 
-def _rate(credit: Callable[[Any], object], given: Sequence[Any]) -> int:
+def _rate(credit: Callable[[Any], object], given: Sequence[Any], rounds: int) -> int:
     best = 0.0
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         started = time.process_time()
         for one in given:
             credit(one)
@@ -80,10 +80,10 @@ def _rate(credit: Callable[[Any], object], given: Sequence[Any]) -> int:
     return round(best)
 
 
-def run() -> dict[str, Any]:
+def run(conversions: int = CONVERSIONS, rounds: int = ROUNDS) -> dict[str, Any]:
     """Conversions per second of CPU time, the best of a few rounds: whole lines in and out as `stream-app credit` does
     them, the parts of that, and the models alone over paths of other lengths."""
-    given = paths(CONVERSIONS, TOUCHPOINTS)
+    given = paths(conversions, TOUCHPOINTS)
     text = lines(given)
     plain = Crediting(parse({}))
     custom = Crediting(parse({"attribution": {"custom_models": [_OURS]}}))
@@ -108,19 +108,21 @@ def run() -> dict[str, Any]:
 
     return {
         "credit": {
-            "conversions": CONVERSIONS,
+            "conversions": conversions,
             "touchpoints": TOUCHPOINTS,
             "bytes_in": round(sum(map(len, text)) / len(text)),
             "bytes_out": round(sum(len(plain.answer(line)) for line in text) / len(text)),
-            "lines_per_cpu_second": _rate(plain.answer, text),
-            "lines_with_a_custom_model_per_cpu_second": _rate(custom.answer, text),
-            "decoding_per_cpu_second": _rate(decode, text),
-            "crediting_per_cpu_second": _rate(plain.credit, asked),
-            "encoding_per_cpu_second": _rate(msgspec.json.Encoder().encode, answered),
-            "models_alone_per_cpu_second": _rate(alone(models), given),
-            "models_and_a_custom_one_per_cpu_second": _rate(alone(ours), given),
+            "lines_per_cpu_second": _rate(plain.answer, text, rounds),
+            "lines_with_a_custom_model_per_cpu_second": _rate(custom.answer, text, rounds),
+            "decoding_per_cpu_second": _rate(decode, text, rounds),
+            "crediting_per_cpu_second": _rate(plain.credit, asked, rounds),
+            "encoding_per_cpu_second": _rate(msgspec.json.Encoder().encode, answered, rounds),
+            "models_alone_per_cpu_second": _rate(alone(models), given, rounds),
+            "models_and_a_custom_one_per_cpu_second": _rate(alone(ours), given, rounds),
             **{
-                f"models_alone_{length}_touchpoints_per_cpu_second": _rate(alone(models), paths(CONVERSIONS, length))
+                f"models_alone_{length}_touchpoints_per_cpu_second": _rate(
+                    alone(models), paths(conversions, length), rounds
+                )
                 for length in (0, 1, 2, 3, 30)
             },
         }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_app.bench import latency, profiling
+from stream_app.bench import credit, latency, profiling
 from stream_app.bench.lab import percentiles
 from stream_app.bench.pauses import Watch
 from stream_app.devtools.broker import Broker
@@ -95,3 +95,13 @@ def test_an_unknown_part_is_wrong_use() -> None:
     )
     assert result.returncode == 2
     assert "not a part" in result.stderr
+
+
+def test_credit_is_measured_in_its_parts() -> None:
+    """Whole lines take longer than each part of them."""
+    figures = credit.run(conversions=200, rounds=2)["credit"]
+    assert figures["touchpoints"] == 8
+    lines = figures["lines_per_cpu_second"]
+    for part in ("decoding", "crediting", "encoding", "models_alone"):
+        assert figures[f"{part}_per_cpu_second"] > lines * 0.8, part
+    assert figures["bytes_out"] > figures["bytes_in"]
