@@ -98,10 +98,9 @@ def test_an_unknown_part_is_wrong_use() -> None:
 
 
 def test_credit_is_measured_in_its_parts() -> None:
-    """Whole lines take longer than each part of them."""
-    figures = credit.run(conversions=200, rounds=2)["credit"]
-    assert figures["touchpoints"] == 8
-    lines = figures["lines_per_cpu_second"]
-    for part in ("decoding", "crediting", "encoding", "models_alone"):
-        assert figures[f"{part}_per_cpu_second"] > lines * 0.8, part
+    """Whole lines and each part of them; how fast is nobody's promise."""
+    figures = credit.run(conversions=50, rounds=1)["credit"]
+    assert (figures["conversions"], figures["touchpoints"]) == (50, 8)
+    for part in ("lines", "decoding", "crediting", "encoding", "models_alone", "models_alone_30_touchpoints"):
+        assert figures[f"{part}_per_cpu_second"] > 0, part
     assert figures["bytes_out"] > figures["bytes_in"]
