@@ -58,7 +58,13 @@ class PersonsProcessor:
             Fact(PERSON_TOUCHPOINTS, client_id.encode(), encode_body(others))
             for client_id, others in persons.others(known.person).items()
         ]
-        known.told = tell(known.told, facts, key.decode(), context)
+        left: tuple[Told, ...] = ()
+        if len(known.person.links) > persons.MAX_TOLD:
+            # Those seen longest ago are told nothing new; what they know stands.
+            clients = {link.client_id.encode() for link in known.person.links.values()} - {fact.key for fact in facts}
+            left = tuple(told for told in known.told if told.key in clients)
+        told = tuple(told for told in known.told if told not in left)
+        known.told = (*left, *tell(told, facts, key.decode(), context))
         known.kept_until = context.now + HOLD_MS
         return known if known.person.links else None
 

@@ -186,6 +186,18 @@ def test_a_person_with_very_many_clients_is_bounded() -> None:
     assert sale["touchpoints"][-1]["source"] == "t79"
 
 
+def test_a_client_that_is_told_no_more_keeps_what_it_knows() -> None:
+    """The twenty clients last seen are told; an older one still has what it heard, and hears again when it is used."""
+    result = Run(processor())
+    for n in range(persons.MAX_TOLD + 5):
+        result.commit([click(n * HOUR, f"a{n}", f"c{n}", user_id="anna", url=f"{SHOP}?utm_source=s{n}&utm_medium=x")])
+    result.commit([conversion(30 * HOUR, "quiet", "c1", user_id="anna")])
+    result.commit([click(31 * HOUR, "b", "c2", user_id="anna"), conversion(31 * HOUR, "sale", "c2")])
+    by_event = {record["event_id"]: [t["source"] for t in record["touchpoints"]] for record in result.conversions}
+    assert by_event["quiet"] == [f"s{n}" for n in range(persons.MAX_TOLD + 1)]
+    assert by_event["sale"] == [f"s{n}" for n in range(persons.MAX_TOLD + 5)] + ["(direct)"]
+
+
 def test_persons_and_orders_are_forgotten() -> None:
     """A person a client's life after the last touchpoint, an order thirteen months later than that."""
     result = run([click(0, "a", user_id="anna"), buy(1, "b", "c1"), click(1, "c", "c2", user_id="anna")])
