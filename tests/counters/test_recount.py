@@ -46,6 +46,7 @@ def test_counters_are_a_recount_of_the_outputs_whatever_order_and_wherever_worke
             commit_records=rng.randint(1, 30),
             cache=rng.choice((2, 1_000)),
         )
-    world.live([], idle_ms=4 * 60 * 60_000)
-    now = EPOCH + timedelta(milliseconds=max(ts for _, _, ts in arrivals))
+    idle = timedelta(hours=4)
+    world.live([], idle_ms=idle // timedelta(milliseconds=1))
+    now = EPOCH + timedelta(milliseconds=max(ts for _, _, ts in arrivals)) + idle
     compare(world.counters(), recounted(world, arrivals, zone=zone), now)

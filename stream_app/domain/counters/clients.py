@@ -99,7 +99,7 @@ _ARRIVALS: Final = tuple(
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Memory).decode
 _keys: dict[Where, bytes] = {}
-_MAX_KEYS = 50_000
+_MAX_KEYS = 20_000
 
 
 def encode(memory: Memory) -> bytes:

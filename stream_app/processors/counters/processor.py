@@ -148,7 +148,7 @@ class CountersProcessor:
         head = counter.head
         unbounded = head.dimension == "all" or (bool(head.keys) and head.keys[-1] == OTHER)
         refused: dict[tuple[int, int], _Touched] = {}
-        for (kind, start), touched in self._touched(events, context).items():
+        for (kind, start), touched in sorted(self._touched(events, context).items()):  # total last: plans read the days
             window = self._find(key, counter, kind, start, context)
             if window is None:
                 if not unbounded and not self._admit(head.dimension, kind, start, context.rows):
