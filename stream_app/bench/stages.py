@@ -1,6 +1,6 @@
 """What one event costs, stage by stage, without a broker: for comparing two checkouts on a noisy machine.
 
-    python -m stream_app.bench.stages [--against CHECKOUT] [--events N] [--rounds N]
+    python -m stream_app.bench.stages [--against CHECKOUT] [--events N] [--rounds N] [--commit N]
 
 One task does what a worker does with one partition: fetched bytes are parsed, decoded, folded, timers wake, states and
 outputs are encoded, record batches are built and handed to a producer that goes nowhere, RocksDB is written. What is
@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +28,7 @@ from typing import Any
 RATE = 31.25
 """Events per second of event time: an eighth of the throughput measurement's, as this is one of its eight tasks."""
 COMMIT = 10_000
+"""Records of a commit by default: as many as a worker that lags takes."""
 WARM_UP = 0.15
 """Of the events: caches fill, sessions begin to close, the first states settle."""
 _BATCH_BYTES = 64 << 10
@@ -40,25 +42,20 @@ _OFFSET = struct.Struct(">q")
 
 
 # --- traffic ---------------------------------------------------------------------------------------------------------
-def write_traffic(path: Path, events: int, seed: int) -> None:
+def write_traffic(path: Path, events: int, seed: int, commit: int = COMMIT) -> None:
     """What all rounds read: fetched bytes of both inputs, by commit, then by chunk."""
     from stream_app.simulator.traffic import Traffic, TrafficConfig
 
     traffic = Traffic(seed, TrafficConfig(start_ms=1_760_000_000_000, rate=RATE, known=0))
     commits: list[list[tuple[str, int, bytes]]] = []
     builders = {"clicks": _Batches(), "conversions": _Batches()}
-    since = 0
-    for number, record in enumerate(traffic, 1):
-        since += 1
+    chunk = min(_CHUNK, commit)
+    for number, record in enumerate(islice(traffic, events)):
+        if not number % commit:
+            commits.append([])
         builders[record.topic].add(record.ts, record.key, record.value)
-        if since % _CHUNK == 0 or number == events:
-            if since == _CHUNK or not commits:
-                commits.append([])
+        if not (number + 1) % chunk or number + 1 == events:
             commits[-1] += [(topic, *batches.take()) for topic, batches in builders.items() if batches.count]
-        if since == COMMIT:
-            since = 0
-        if number == events:
-            break
     with path.open("wb") as file:
         pickle.dump(commits, file)
 
@@ -151,7 +148,7 @@ class _Round:
         self.producer = _Producer()
         self.writer = KafkaWriter(self.producer, "group").for_partition(0)
         overlay, timers = Overlay(self.store), Timers(self.store)
-        self.states = {p.name: KeyedStates(p, self.store, overlay, timers, 100_000) for p in self.topology.processors}
+        self.states = {p.name: KeyedStates(p, self.store, overlay, timers, 25_000) for p in self.topology.processors}
         meta = Meta(0, dict.fromkeys(self.topology.input_topics, 0), 0, {}, 1, "bench")
         self.bench = Workbench(self.topology, 0, self.states, overlay, timers, meta, 1 << 20)
         for source in self.topology.inputs:  # nobody waits for inputs that have nothing
@@ -280,11 +277,13 @@ async def _play(path: Path) -> dict[str, Any]:
 
 
 # --- rounds ----------------------------------------------------------------------------------------------------------
-def compare(checkouts: dict[str, Path], events: int, rounds: int, seed: int) -> dict[str, dict[str, Any]]:
+def compare(
+    checkouts: dict[str, Path], events: int, rounds: int, seed: int, commit: int = COMMIT
+) -> dict[str, dict[str, Any]]:
     """The best round of each checkout, by the thread's CPU time, stage by stage."""
     with tempfile.TemporaryDirectory(prefix="stream-app-stages-") as directory:
         traffic = Path(directory) / "traffic"
-        write_traffic(traffic, events, seed)
+        write_traffic(traffic, events, seed, commit)
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in checkouts}
         for _ in range(rounds):
             for name, checkout in checkouts.items():
@@ -332,6 +331,12 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="another checkout of this project, measured in turn with this one")
     parser.add_argument("--events", type=int, default=250_000, help="default 250,000: a task's share of two million")
     parser.add_argument("--rounds", type=int, default=3, help="default 3; the best one counts")
+    parser.add_argument(
+        "--commit",
+        type=int,
+        default=COMMIT,
+        help="records of a commit; default 10,000, any up to 2,500 or a multiple of it",
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the traffic")
     parser.add_argument("--play", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -343,7 +348,7 @@ def main() -> None:
     checkouts = {"this": Path(__file__).parents[2]}
     if options.against:
         checkouts["other"] = options.against.resolve()
-    print(_table(compare(checkouts, options.events, options.rounds, options.seed)))
+    print(_table(compare(checkouts, options.events, options.rounds, options.seed, options.commit)))
 
 
 if __name__ == "__main__":

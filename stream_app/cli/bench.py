@@ -51,7 +51,8 @@ def bench(
 ) -> None:
     """Measures on a real broker with real workers, and prints one JSON object. Progress goes to standard error.
 
-    All parts together take about ten minutes. docs/quickstart.md tells what each figure means.
+    All parts together take ten to twenty minutes; --only and smaller numbers take less. docs/quickstart.md tells what
+    each figure means.
     """
     if ctx.invoked_subcommand:
         return
