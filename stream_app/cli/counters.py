@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Parameters = list[tuple[str, str]]
     Found = tuple[Question, list[Row], list[int]]
     """The question, its rows, and which tasks have not answered."""
-    Painter = Callable[[Question, list[Row]], RenderableType]
+    Painter = Callable[[Question, list[Row], int], RenderableType]
 
 _WIDE = 200
 """Characters a line where it is not shown on a terminal."""
@@ -160,7 +160,8 @@ def _print(question: Question, rows: list[Row], picture: Painter, shape: str) ->
         return
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(picture(question, rows))
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    console.print(picture(question, rows, console.width))
 
 
 def _painter(config: Settings, names: list[str]) -> Painter:
@@ -171,7 +172,7 @@ def _painter(config: Settings, names: list[str]) -> Painter:
     if unknown := [name for name in names if name not in FIGURES]:
         raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(FIGURES)}", param_hint="--columns")
     windows = Windows(config.site.timezone)
-    return lambda question, rows: table(question, rows, windows, names)
+    return lambda question, rows, width: table(question, rows, windows, names, width)
 
 
 def _watch(find: Callable[[], Found], picture: Painter, every: float) -> None:
@@ -192,7 +193,7 @@ def _watch(find: Callable[[], Found], picture: Painter, every: float) -> None:
         foot = f"{time.strftime('%H:%M:%S')}  Ctrl-C ends"
         if missing:
             foot += f"  incomplete: tasks {', '.join(map(str, missing))} have not answered"
-        return Group(picture(question, rows), Text(foot, style="dim"))
+        return Group(picture(question, rows, console.width), Text(foot, style="dim"))
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
     with suppress(KeyboardInterrupt):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
+from rich.text import Text
 
 from stream_app.domain.counters.dimensions import fields_of
 from stream_app.domain.counters.questions import Question
@@ -21,27 +23,52 @@ _PRICES = {"cpc", "cpl", "cpa", "arpu"}
 _MULTIPLES = {"roas", "growth"}
 _SHARES = set(Rates.__struct_fields__) - _PRICES - _MULTIPLES
 _NOTHING = "–"
+_WIDEST_KEY = 32
+"""Longer names are folded."""
+_GAP = 3
 
 
-def table(question: Question, rows: Sequence[Row], windows: Windows, names: Sequence[str] = ()) -> Table:
-    """The rows as a table: rates in percent, money with its currency beside it, windows on the property's clock."""
-    keys = fields_of(question.dimension)
-    figures = names or USUAL
+def table(
+    question: Question, rows: Sequence[Row], windows: Windows, names: Sequence[str] = (), width: int = 200
+) -> Table:
+    """The rows as a table: rates in percent, money with its currency beside it, windows on the property's clock. Names
+    come first: figures for which `width` characters leave no room are left out, and the caption says which."""
+    heads = [_Column("window", [_when(row, question, windows) for row in rows])] if question.by_window else []
+    heads += [
+        _Column(key, [plain(row.keys[key]) for row in rows], _WIDEST_KEY) for key in fields_of(question.dimension)
+    ]
+    heads.append(_Column("", [row.currency for row in rows]))
+    room = width - sum(column.width for column in heads)
+    figures: list[_Column] = []
+    left_out: list[str] = []
+    for name in names or USUAL:
+        column = _Column(name.replace("_", " "), [shown(row, name) for row in rows])
+        if column.width <= room and not left_out:
+            figures.append(column)
+            room -= column.width
+        else:
+            left_out.append(name)
     picture = Table(title=_title(question), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    if question.by_window:
-        picture.add_column("window", no_wrap=True)
-    for key in keys:
-        picture.add_column(key, overflow="fold")
-    picture.add_column("", no_wrap=True)
-    for name in figures:
-        picture.add_column(name.replace("_", " "), justify="right", no_wrap=True)
-    for row in rows:
-        cells = [_when(row, question, windows)] if question.by_window else []
-        cells += [plain(row.keys[key]) for key in keys]
-        picture.add_row(*cells, row.currency, *(shown(row, name) for name in figures))
+    for column in heads:
+        picture.add_column(column.head, overflow="fold", min_width=column.width - _GAP, max_width=column.width - _GAP)
+    for column in figures:
+        picture.add_column(column.head, justify="right", no_wrap=True)
+    for cells in zip(*(column.cells for column in (*heads, *figures)), strict=True):
+        picture.add_row(*map(Text, cells))
     if not rows:
         picture.caption = "nothing is counted there"
+    elif left_out:
+        picture.caption = f"no room for {', '.join(left_out)}; --columns chooses"
     return picture
+
+
+class _Column:
+    """Texts one below the other, and how many characters they take with what is between columns."""
+
+    def __init__(self, head: str, cells: list[str], widest: int = 1_000) -> None:
+        self.head = head
+        self.cells = cells
+        self.width = min(widest, max(map(cell_len, (head, *cells)))) + _GAP
 
 
 def shown(row: Row, name: str) -> str:
@@ -59,8 +86,8 @@ def shown(row: Row, name: str) -> str:
 
 
 def plain(text: str) -> str:
-    """A name as it is: no markup, no control characters; names come from whoever writes links."""
-    return "".join(c if c.isprintable() else "�" for c in text).replace("[", "\\[")
+    """A name without control characters: names come from whoever writes links."""
+    return "".join(c if c.isprintable() else "�" for c in text)
 
 
 def _when(row: Row, question: Question, windows: Windows) -> str:

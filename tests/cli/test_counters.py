@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import zipfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from rich.console import Console
 
+from stream_app.cli.pictures import USUAL, table
+from stream_app.domain.counters.figures import Figures
+from stream_app.domain.counters.questions import Question
+from stream_app.domain.counters.records import Renderer
+from stream_app.domain.counters.tables import Table
+from stream_app.domain.counters.windows import Windows
 from tests.cli.helpers import json_lines, run
 
 GOALS = '[[goals]]\nname = "purchase"\nkind = "purchase"\n[[goals]]\nname = "form"\nkind = "lead"\n'
@@ -123,6 +132,26 @@ def test_csv_and_wrong_use(data: Path) -> None:
     assert "channel" in counters(data, "colour=red").stderr
     assert run("counters", "--data", str(data)).exit_code == 1
     assert run("counters", "--url", "http://127.0.0.1:9").exit_code == 1
+
+
+@pytest.mark.parametrize(("width", "most"), [(60, 4), (80, 6), (120, 10), (200, 12)])
+def test_names_come_first_where_there_is_little_room(width: int, most: int) -> None:
+    """On a narrow terminal figures are left out, and it says which; no name and no figure is cut."""
+    names = ["Paid Search", "[red]a campaign with brackets[/red]", "x" * 50]
+    rows = Table(Question("total", "channel"), Renderer("EUR", "v"))
+    for name in names:
+        rows.add((name,), "EUR", 0, Figures([1_234_567, 1, 1, 1, 1, 0, 0, 99_999], {0: Decimal("12345678.90")}))
+    picture = table(Question("total", "channel"), rows.rows(), Windows("UTC"), width=width)
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(picture)
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= width
+    assert "Paid Search" in text
+    assert "[red]a campaign" in text.replace("\n", "")
+    assert "1,234,567" in text
+    assert "…" not in text
+    assert 1 <= len(picture.columns) - 2 <= most
+    assert (len(picture.columns) - 2 == len(USUAL)) == ("no room for" not in text)
 
 
 def test_watching_shows_the_table_until_it_is_ended(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
