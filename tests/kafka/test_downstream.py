@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +179,12 @@ def test_two_workers_answer_as_one(broker: Broker, topic_prefix: str, tmp_path: 
         asked = run("counters", "-w", "total", "-d", "campaign", "--format", "json", **environ)
         assert json_lines(asked.stdout) == answers[0]["rows"]
 
+        today, later = (f"{datetime.now(UTC) + timedelta(days=n):%Y-%m-%d}" for n in (-1, 2))
+        result = run("report", "--from", today, "--to", later, "--out", str(tmp_path / "report"), **environ)
+        assert result.exit_code == 0, result.stderr
+        with (tmp_path / "report" / "all.csv").open(encoding="utf-8-sig") as file:
+            assert [row["sessions"] for row in csv.DictReader(file)] == [str(clients)]
+
         workers[1].child.kill()
         gone = workers[0].counters(query)
         assert not gone["complete"]
@@ -200,8 +209,6 @@ def _both_share(workers: list[Worker]) -> None:
 
 
 def _visits(broker: Broker, prefix: str, clients: int) -> None:
-    import time
-
     producer = Producer({"bootstrap.servers": broker.bootstrap, **QUIET})
     now = int(time.time() * 1000)
     for n in range(clients):
