@@ -27,6 +27,7 @@ RULES = (
         sessions=SessionRules(timeout_minutes=90, grace_minutes=60, campaign_timeout_days=30),
         attribution=AttributionRules(lookback_days=30, persons=False),
     ),
+    JourneyRules(goals=GOALS, sessions=SessionRules(profile="ua", timeout_minutes=10), timezone="America/New_York"),
 )
 HISTORIES = int(os.environ.get("HISTORIES", "300"))
 """How many histories to try: HISTORIES=10000 for a thorough run."""

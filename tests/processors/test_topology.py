@@ -137,3 +137,39 @@ async def test_partitions_batches_and_crashes_change_nothing(seed: int) -> None:
         for name, record in whole[topic].items():
             assert record == parts[topic][name]
     assert sum("touchpoints" in record and len(record["touchpoints"]) > 2 for record in whole[OUTPUTS[1]].values()) > 5
+
+
+async def test_a_refund_that_waited_in_vain_is_a_dead_letter_with_the_place_where_it_lay() -> None:
+    """Although it had reached the wrong partition and was forwarded: the headers tell of the record as it was sent."""
+    partitions = 4
+    topology = build_topology(parse(SETTINGS, {}), partitions=partitions)
+    clock, stores = ManualClock(), MemoryStores()
+    log = LocalLog(partitions, clock)
+    host = LocalHost(topology, log, stores, clock, WorkerStats())
+    await host.start()
+    wrong = (partition_of(b"c1", partitions) + 1) % partitions
+    record = {"event_id": "r", "client_id": "c1", "occurred_at": T0, "goal": "purchase", "kind": "refund"}
+    record |= {"order_id": "o1", "value": "4", "email": "anna@example.com", "name": "Anna", "ip": "192.0.2.7"}
+    log.topic("conversions")[wrong].append(T0, b"other", b"{}")
+    log.topic("conversions")[wrong].append(T0 + 5, b"c1", json.dumps(record).encode())
+    log.changed.set()
+    await host.settled()
+    for partition in range(partitions):  # every task has a time of its own
+        name = next(f"t{n}" for n in range(100) if partition_of(f"t{n}".encode(), partitions) == partition)
+        later = {"event_id": "e", "client_id": name, "occurred_at": T0 + 400 * DAY, "goal": "end"}
+        log.topic("conversions")[partition].append(T0 + 400 * DAY, name.encode(), json.dumps(later).encode())
+    log.changed.set()
+    await host.settled()
+    await host.stop()
+    letters = [letter for place in log.topic("dead-letters") for letter in place.read(0)[0]]
+    (buried,) = [letter for letter in letters if dict(letter.headers)["dlq.reason"] == b"unknown_order"]
+    headers = dict(buried.headers)
+    assert headers["dlq.topic"] == b"conversions"
+    assert (headers["dlq.partition"], headers["dlq.offset"]) == (b"%d" % wrong, b"1")
+    assert headers["dlq.timestamp"] == b"%d" % (T0 + 5)
+    assert buried.key == b"c1"
+    assert json.loads(buried.value or b"")["order_id"] == "o1"
+    stored = b"".join(value for store in stores._stores.values() for value in store._rows.values())
+    for secret in (b"anna@example.com", b"Anna", b"192.0.2.7"):
+        assert secret not in (buried.value or b"")
+        assert secret not in stored
