@@ -89,3 +89,21 @@ def credit() -> None:
     from stream_app.bench.credit import run
 
     click.echo(json.dumps(run(), indent=2))
+
+
+@bench.command(short_help="Referral programmes: purchases a second, size of the books.")
+@click.option(
+    "--referrers", type=click.IntRange(min=100), default=10_000, show_default=True, help="In chains and stars."
+)
+@click.option(
+    "--purchases", type=click.IntRange(min=100), default=200_000, show_default=True, help="Two by each buyer."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of who refers whom.")
+def referrals(referrers: int, purchases: int, seed: int) -> None:
+    """Runs a day of purchases through journeys, codes, people and their books, and checks every level's sum."""
+    from stream_app.bench.referrals import run
+
+    figures = run(referrers, purchases, seed)
+    click.echo(json.dumps(figures, indent=2))
+    if not figures["right"]:
+        raise SystemExit(FAILED)

@@ -548,3 +548,38 @@ def test_nothing_personal_is_kept() -> None:
 def reward_id_of(net: Net, amount: str) -> str:
     """The id of the reward of that amount."""
     return next(name for name, r in net.last().items() if r["amount"] == amount)
+
+
+@pytest.mark.parametrize("paid", [False, True])
+def test_a_status_withdrawn_cancels_before_payment_and_claws_back_after(paid: bool) -> None:
+    """A won deal pays on its revenue; when the lead leaves `won`, the reward goes."""
+    net = Net(program(levels=("10%",), goals=(), statuses=("won",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 3 * HOUR)
+    deal = {"goal": "lead_form", "status": "won", "paid": False, "via": ("anna", 2 * HOUR), "event_id": "u1"}
+    net.send(bought(3 * HOUR, "c-boris", "2000", **deal))
+    assert net.rewards == [("anna", 1, "200.00", "pending")]
+    if paid:
+        payout(net, 20 * DAY, "200")
+    net.pass_time(T0 + 25 * DAY)
+    net.send(bought(3 * HOUR, "c-boris", "2000", withdrawn="u2", **deal))
+    if paid:
+        assert sorted(r[2:] for r in net.rewards) == [("-200.00", "approved"), ("200.00", "paid")]
+        assert any(name.endswith("-ru2") for name in net.last())
+    else:
+        assert net.rewards == [("anna", 1, "0.00", "refunded")]
+        assert net.reward("anna")["reasons"] == ["withdrawn"]
+    check_books(net)
+    net.send(bought(3 * HOUR, "c-boris", "2000", **deal))
+    amount = sum((Decimal(r["amount"]) for r in net.last().values()), Decimal(0))
+    assert amount == 200, "and comes back with the status"
+    check_books(net)
+
+
+def test_two_programmes_pay_for_one_purchase_only_if_neither_is_exclusive() -> None:
+    for exclusive, expected in ((True, [("anna", "friends")]), (False, [("anna", "friends"), ("clara", "partners")])):
+        net = Net(program(levels=("10%",), exclusive=exclusive), program("partners", ("5%",), exclusive=False))
+        net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "clara", "CLARA", program="partners"))
+        net.pass_time(T0 + 3 * HOUR)
+        net.send(bought(3 * HOUR, "c-boris", via=(("anna", HOUR), ("clara", 2 * HOUR))))
+        assert sorted((r["user_id"], r["program"]) for r in net.last().values()) == expected
