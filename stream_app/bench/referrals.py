@@ -16,7 +16,7 @@ from stream_app.settings import parse
 
 _START = 1_767_225_600_000
 """1 January 2026."""
-_DAY = 86_400_000
+_SPAN_MS = 2 * 3_600_000
 _VALUE = Decimal(100)
 _CHAIN = 4
 _HUBS = 10
@@ -38,7 +38,7 @@ _SETTINGS: dict[str, Any] = {
 
 def run(referrers: int, purchases: int, seed: int = 1) -> dict[str, Any]:
     """Half of the referrers stand in chains of four, half around ten hubs. Each buyer clicks a link and buys twice, all
-    within a day. Everything runs through journeys, codes, people and their figures, on stores on disk.
+    within two hours. Everything runs through journeys, codes, people and their figures, on stores on disk.
 
     The sums are known beforehand: `right` tells whether the books come to them.
     """
@@ -95,7 +95,7 @@ def _write(directory: Path, referrers: int, purchases: int, rng: random.Random) 
             event = {"event_id": f"e{number}", "user_id": f"r{number}", "occurred_at": at + 50, "program": "friends"}
             _line(events, {**event, "type": "enrolled", "code": f"R{number}", "client_id": f"c-r{number}"})
         began = _START + referrers * 100 + 3_600_000
-        step = _DAY // purchases
+        step = max(1, _SPAN_MS // purchases)
         owed = {1: Decimal(0), 2: Decimal(0), 3: Decimal(0)}
         buyers = max(1, purchases // 2)
         bought: list[int] = []

@@ -100,7 +100,7 @@ def credit() -> None:
 )
 @click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of who refers whom.")
 def referrals(referrers: int, purchases: int, seed: int) -> None:
-    """Runs a day of purchases through journeys, codes, people and their books, and checks every level's sum."""
+    """Runs two hours of purchases through journeys, codes, people and their books, and checks every level's sum."""
     from stream_app.bench.referrals import run
 
     figures = run(referrers, purchases, seed)

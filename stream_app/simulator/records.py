@@ -6,8 +6,8 @@ from typing import Literal
 
 import msgspec
 
-Topic = Literal["clicks", "conversions", "lead-updates", "costs"]
-TOPICS: tuple[Topic, ...] = ("clicks", "conversions", "lead-updates", "costs")
+Topic = Literal["clicks", "conversions", "lead-updates", "costs", "referral-events"]
+TOPICS: tuple[Topic, ...] = ("clicks", "conversions", "lead-updates", "costs", "referral-events")
 
 
 class Record(msgspec.Struct, gc=False):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from stream_app.cli.main import main
-from tests.referral.worlds import CANARIES, DAY, TRACES, anna, bought, click, joined, read, world, write
+from tests.referral.worlds import CANARIES, CONFIG, DAY, TRACES, anna, bought, click, joined, read, world, write
 
 YEAR = 365 * DAY
 
@@ -112,3 +112,23 @@ def test_a_promo_code_a_payout_and_an_unknown_programme(tmp_path: Path) -> None:
     assert '\\"event_id\\": \\"more\\"' in letters
     shown = CliRunner().invoke(main, ["rewards", "--user", "anna", "--replayed", str(out), "--format", "csv"])
     assert "20.00,EUR,paid" in shown.stdout
+
+
+def test_simulated_customers_refer_each_other(tmp_path: Path) -> None:
+    """The simulator's programme comes to life in replay: enrolments, visits, rewards; the same each time."""
+    made = ["simulate", "--events", "4000", "--days", "1", "--from", "2026-03-01", "--seed", "3"]
+    made += ["--program", "friends"]
+    for name in ("a", "b"):
+        assert CliRunner().invoke(main, [*made, "--out", str(tmp_path / name)]).exit_code == 0
+    one, other = ((tmp_path / name / "referral-events.jsonl").read_text() for name in ("a", "b"))
+    assert one == other
+    (tmp_path / "app.toml").write_text(CONFIG)
+    files = [option for topic in ("clicks", "conversions", "referral-events")
+             for option in (f"--{topic}", str(tmp_path / "a" / f"{topic}.jsonl"))]  # fmt: skip
+    out = replay(tmp_path, ["--config", str(tmp_path / "app.toml"), *files])
+    counters = [c for c in read(out / "referral-counters.jsonl").values() if c["window"] == "total"]
+    (total,) = [c["counts"] for c in counters if c["dimension"] == "program" and c["keys"]["program"] == "friends"]
+    assert total["users"] >= 3
+    assert total["visits"] >= 10
+    assert total["invites"] >= 3
+    assert total["referred"] >= 1
