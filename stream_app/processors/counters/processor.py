@@ -21,7 +21,6 @@ from stream_app.domain.counters.windows import (
     DAY,
     HOUR,
     LIFE,
-    MINUTE,
     MINUTES,
     NAMES,
     TOTAL,
@@ -81,8 +80,6 @@ class Counter(msgspec.Struct, gc=False):
     """Encoded for records."""
     at_hand: dict[int, Window]
     """Decoded windows by row number."""
-    share: int
-    """Of 256 of an hour: how long its tombstones wait, so that not all keys end their windows at once."""
 
 
 def row_of(kind: int, start: int) -> int:
@@ -143,8 +140,8 @@ class CountersProcessor:
         """Adds one commit's deltas of a key."""
         first = events[0]
         if first.dimension == BY_ID:
-            return self._send_on(key, state, events, context)
-        counter = state if state is not None else _new(key, first.dimension, first.keys)
+            return self._send_on(state, events, context)
+        counter = state if state is not None else _new(first.dimension, first.keys)
         head = counter.head
         unbounded = head.dimension == "all" or (bool(head.keys) and head.keys[-1] == OTHER)
         refused: dict[tuple[int, int], _Touched] = {}
@@ -165,13 +162,11 @@ class CountersProcessor:
             self._overflow(head.dimension, refused, context)
         return counter if _lives(head) else None
 
-    def _send_on(
-        self, key: bytes, state: Counter | None, events: list[Delta], context: Context[Delta]
-    ) -> Counter | None:
+    def _send_on(self, state: Counter | None, events: list[Delta], context: Context[Delta]) -> Counter | None:
         """What counts under a campaign's id goes to the campaign of the name that came first with it. Ids have places
         as other values have, kept for ever; one without a place counts by the name it comes with."""
         if state is None and self._admit(BY_ID, TOTAL, 0, context.rows):
-            state = _new(key, BY_ID, events[0].keys)
+            state = _new(BY_ID, events[0].keys)
         gathered = context.gather(OVERFLOW)
         for delta in events:
             keys = state.head.keys if state is not None else delta.keys
@@ -287,16 +282,16 @@ class CountersProcessor:
     # --- expiry --------------------------------------------------------------------------------------
 
     def due(self, state: Counter) -> int:
-        """When the first tombstone goes out. A window closes at its own expiry."""
+        """When the first window expires: what is visible is a function of the stream time."""
         firsts = state.head.spans[::2]
-        return min((_ends_at(state, kind, first) for kind, first in enumerate(firsts) if first >= 0), default=0)
+        return min((expires_at(kind, first) for kind, first in enumerate(firsts) if first >= 0), default=0)
 
     def wake(self, key: bytes, state: Counter, context: Context[Delta]) -> Counter | None:
         """Ends expired windows."""
         spans = state.head.spans
         for kind in range(len(LIFE)):
             first, last = spans[2 * kind], spans[2 * kind + 1]
-            while first >= 0 and _ends_at(state, kind, first) <= context.now:
+            while first >= 0 and is_expired(kind, first, context.now):
                 first = self._expire(key, state, kind, first, last, context)
             spans[2 * kind] = first
             if first < 0:
@@ -417,28 +412,20 @@ class CountersProcessor:
     def load(self, key: bytes, version: int, payload: bytes, rows: Rows) -> Counter:  # noqa: ARG002  # windows are read when touched
         """A key as it was when saved."""
         head = decode_head(version, payload)
-        return Counter(head, keys_json(head.dimension, head.keys), {}, key[1])
+        return Counter(head, keys_json(head.dimension, head.keys), {})
 
     def save(self, key: bytes, state: Counter, rows: Rows) -> bytes:  # noqa: ARG002
         """The key's bytes; windows were written as they changed."""
         return _encode(state.head)
 
 
-def _new(key: bytes, dimension: str, keys: tuple[str, ...]) -> Counter:
-    return Counter(Head(dimension, keys, None, [-1] * 6), keys_json(dimension, keys), {}, key[1])
+def _new(dimension: str, keys: tuple[str, ...]) -> Counter:
+    return Counter(Head(dimension, keys, None, [-1] * 6), keys_json(dimension, keys), {})
 
 
 def _lives(head: Head) -> bool:
     """False for a key of which nothing is left."""
     return head.total is not None or any(first >= 0 for first in head.spans)
-
-
-def _ends_at(counter: Counter, kind: int, first: int) -> int:
-    """Stream time, epoch ms, at which the tombstone of a key's first window goes out: within an hour of its expiry.
-    Minutes wait for the end of their hour, so that a key wakes once an hour and not at every minute."""
-    if kind == MINUTE:
-        first = (first // BLOCK[MINUTE] + 1) * BLOCK[MINUTE]
-    return expires_at(kind, first + 60 * counter.share // 256)
 
 
 def _keep(counter: Counter, number: int, window: Window) -> None:
