@@ -148,7 +148,7 @@ class _Round:
         self.producer = _Producer()
         self.writer = KafkaWriter(self.producer, "group").for_partition(0)
         overlay, timers = Overlay(self.store), Timers(self.store)
-        self.states = {p.name: KeyedStates(p, self.store, overlay, timers, 25_000) for p in self.topology.processors}
+        self.states = {p.name: KeyedStates(p, self.store, overlay, timers, 12_500) for p in self.topology.processors}
         meta = Meta(0, dict.fromkeys(self.topology.input_topics, 0), 0, {}, 1, "bench")
         self.bench = Workbench(self.topology, 0, self.states, overlay, timers, meta, 1 << 20)
         for source in self.topology.inputs:  # nobody waits for inputs that have nothing

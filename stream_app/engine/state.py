@@ -8,6 +8,7 @@ states and the timers have overlays of their own (semantics 11).
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 import msgspec
 
@@ -157,6 +158,7 @@ class KeyedStates:
     """
 
     __slots__ = (
+        "_flown",
         "_half",
         "_old",
         "_overlay",
@@ -185,6 +187,8 @@ class KeyedStates:
         self.young: dict[bytes, Entry] = {}
         self._old: dict[bytes, Entry] = {}
         self.changed: dict[bytes, Entry] = {}
+        self._flown: dict[bytes, Entry] = {}
+        """Changed by the commit on its way."""
         self._store = store
         self._overlay = overlay
         self._timers = timers
@@ -284,12 +288,18 @@ class KeyedStates:
 
     def take(self) -> None:
         """The commit under construction is complete. What it changed stays cached: only `landed` evicts."""
-        self.changed = {}
+        self._flown, self.changed = self.changed, {}
 
     def landed(self) -> None:
         """The commit in flight is in the store: now, and only now, something may be evicted."""
+        flown = self._flown
         if len(self.young) > self._half:
-            self._old, self.young = self.young, dict(self.changed)
+            # One large commit alone may have used more than there is room for: what it used stays first.
+            spare = 2 * self._half - len(flown)
+            kept = [item for item in self.young.items() if item[0] not in flown][-spare:] if spare > 0 else []
+            self._old = dict(islice((*kept, *flown.items()), max(0, -spare), None))
+            self.young = dict(self.changed)
+        self._flown = {}
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)

@@ -134,6 +134,22 @@ def test_the_cache_is_bounded() -> None:
         assert len(shelf.states) <= 10 + 20
 
 
+def test_a_large_commit_leaves_no_more_than_the_capacity() -> None:
+    """However many keys it used: the latest of them."""
+    shelf = Shelf(capacity=10)
+    shelf.set(b"before", Note("x"))
+    shelf.commit()
+    for n in range(100):
+        shelf.set(b"%d" % n, Note("x"))
+    shelf.commit()
+    assert len(shelf.states) == 10
+    shelf.processor.loads.clear()
+    assert [shelf.get(b"%d" % n) for n in range(90, 100)] == ["x"] * 10
+    assert not shelf.processor.loads
+    assert shelf.get(b"89") == "x"
+    assert shelf.processor.loads == [b"89"]
+
+
 def test_what_is_used_stays_cached() -> None:
     """A key used in every commit is loaded once."""
     shelf = Shelf(capacity=8)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 _TICK_S = 0.2
 _LAG_EVERY_S = 1.0
-_FETCH_BYTES = 3 << 20
+_FETCH_BYTES = 2 << 20
 """Of one partition in one answer: about as many records as a commit takes, so that a worker that lags commits whole
 ones. Each commit costs a millisecond and a half however small it is."""
 
