@@ -28,7 +28,7 @@ from stream_app.topics import COSTS, DEAD_LETTERS, INPUTS, KEYS, LIVE, OUTPUTS
 
 _CHUNK = 20_000
 LEAST_SPAN_MS = 20_000
-"""A chunk may take stream time so far; also the most where referral programmes look at the order of events and time."""
+"""A chunk may always take stream time so far."""
 _COSTS = INPUTS.index(COSTS)
 _MS_MAX = 253_402_300_799_999
 
@@ -84,7 +84,7 @@ def run_replay(
 
 async def _replay(settings: Settings, request: ReplayRequest, progress: Callable[[int], None]) -> ReplayReport:
     began = time.monotonic()
-    topology = build_topology(settings, partitions=1, patient=False)
+    topology = build_topology(settings, partitions=1)
     clock = ManualClock()
     log = LocalLog(1, clock)
     stores = RocksStores(request.state_directory) if request.state_directory else MemoryStores()
@@ -103,7 +103,7 @@ async def _replay(settings: Settings, request: ReplayRequest, progress: Callable
     await host.start()
     done, last = 0, 0
     grace = settings.sessions.grace_minutes * 60_000
-    chunks = _Chunks(_arrivals(settings, request, list(inputs)), LEAST_SPAN_MS if settings.programs else grace, grace)
+    chunks = _Chunks(_arrivals(settings, request, list(inputs)), grace, grace)
     names = list(INPUTS)
     while chunk := chunks.take():
         for line in chunk:

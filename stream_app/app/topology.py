@@ -46,9 +46,8 @@ from stream_app.topics import CHANGELOG, DEAD_LETTERS, LOGICAL, REPARTITION, Cat
 _log = logging.getLogger(__name__)
 
 
-def build_topology(settings: Settings, *, partitions: int | None = None, patient: bool = True) -> Topology:
-    """Every processor of this release over its topics. `partitions` overrides the setting (replay uses one); a replay,
-    which waits between its chunks, needs no patience."""
+def build_topology(settings: Settings, *, partitions: int | None = None) -> Topology:
+    """Every processor of this release over its topics. `partitions` overrides the setting (replay uses one)."""
     catalogue = Catalogue.of(settings)
     count = partitions or settings.kafka.partitions
     processors = [
@@ -58,7 +57,7 @@ def build_topology(settings: Settings, *, partitions: int | None = None, patient
         cast("AnyProcessor", leads(settings)),
         cast("AnyProcessor", costs(settings)),
         cast("AnyProcessor", codes(settings)),
-        cast("AnyProcessor", people(settings, patient=patient)),
+        cast("AnyProcessor", people(settings)),
         cast("AnyProcessor", referral_counters(settings)),
     ]
     if settings.counters.enabled:
@@ -162,7 +161,7 @@ def codes(settings: Settings) -> CodesProcessor:
     return CodesProcessor(grace_ms=journey_rules(settings).sessions.grace_ms)
 
 
-def people(settings: Settings, *, patient: bool = True) -> PeopleProcessor:
+def people(settings: Settings) -> PeopleProcessor:
     """The people processor under these settings."""
     programs = programs_of(settings)
     return PeopleProcessor(
@@ -172,7 +171,6 @@ def people(settings: Settings, *, patient: bool = True) -> PeopleProcessor:
         currency=settings.site.currency,
         rules_version=rules_version(tuple(programs.by_name.values()), programs.exchange),
         counter=RewardsCounter(),
-        patient=patient,
     )
 
 

@@ -80,7 +80,6 @@ class Net:
         rates: dict[str, Decimal] | None = None,
         mix: int | None = None,
         drop_cache: bool = True,
-        patient: bool = False,
     ) -> None:
         self.programs = Programs(programs, Exchange("EUR", rates or {}))
         self.tally = Tally()
@@ -93,7 +92,6 @@ class Net:
                 currency="EUR",
                 rules_version="test",
                 counter=self.tally,
-                patient=patient,
             ),
         ]
         self.by_kind = {kind: p for p in self.processors for kind in (*p.inputs, *p.kinds)}

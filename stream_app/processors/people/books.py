@@ -86,8 +86,6 @@ class House(NamedTuple):
     currency: str
     rules_version: str
     counter: RewardCounter | None
-    patient: bool
-    """Whether to let others catch up when time leaps. A replay waits between its chunks as it is."""
 
     @property
     def slack_ms(self) -> int:

@@ -88,9 +88,8 @@ class PeopleProcessor:
         currency: str,
         rules_version: str,
         counter: RewardCounter | None = None,
-        patient: bool = True,
     ) -> None:
-        self._house = House(programs, grace_ms, currency, rules_version, counter, patient)
+        self._house = House(programs, grace_ms, currency, rules_version, counter)
         self._events = EventDecoder(programs, hasher, grace_ms=grace_ms, currency=currency)
 
     def decoder(self, source: str) -> Decoder[Event]:
@@ -298,7 +297,7 @@ class _Work:
     def _mind_leaps(self) -> None:
         """Lets time stand still after a leap, until what is on its way must be here."""
         person, due = self.person, _next(self.person, self.house)
-        leapt = due and self.house.patient and self.now - due > MINUTE_MS
+        leapt = due and self.now - due > MINUTE_MS
         if leapt and not person.laps and not self.lapped:
             person.laps = LAPS
             self.context.forward(facts.LAP, self.key, b"")
