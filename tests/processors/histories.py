@@ -12,6 +12,8 @@ Record = tuple[str, dict[str, Any], int]
 
 GAPS = (0, 0, 1, 5_000, 11_000, MINUTE, 10 * MINUTE, 30 * MINUTE - 1, 30 * MINUTE, 45 * MINUTE, 60 * MINUTE,
         61 * MINUTE, 3 * HOUR, DAY, 29 * DAY, 31 * DAY, 89 * DAY, 91 * DAY)  # fmt: skip
+SPAN = 390 * DAY
+"""No client is silent for so long that it is forgotten: the reference forgets nobody."""
 DELAYS = (0, 0, 1, MINUTE, 20 * MINUTE, 59 * MINUTE, 60 * MINUTE)
 LATE = (60 * MINUTE + 1, 5 * HOUR, 20 * DAY)
 PAGES = (
@@ -43,7 +45,7 @@ def histories(draw: st.DrawFn, max_events: int = 14) -> list[tuple[str, dict[str
     clients = draw(st.sampled_from((("c1",), ("c1", "c2"), ("c1", "c2", "c3"))))
     at, result = 0, []
     for index in range(count):
-        at += draw(st.sampled_from(GAPS))
+        at += min(draw(st.sampled_from(GAPS)), max(SPAN - at, 0))
         kind = draw(st.sampled_from(("click",) * 6 + ("conversion",) * 3 + ("refund", "late")))
         fresh = f"{draw(st.integers(0, 9))}{index}"
         record: dict[str, Any] = {
