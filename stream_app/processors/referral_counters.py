@@ -11,6 +11,8 @@ import msgspec
 from stream_app.domain.counters.windows import DAY, TOTAL, Windows, expires_at, is_expired
 from stream_app.domain.money import shown
 from stream_app.domain.referral.counting import (
+    COHORT_COUNTS,
+    COHORT_SUMS,
     COUNTERS,
     DELTA,
     SUMS,
@@ -18,6 +20,8 @@ from stream_app.domain.referral.counting import (
     Change,
     Delta,
     Figures,
+    Revenue,
+    cohorts_of,
     counter_id,
     figures_of,
     gather,
@@ -30,7 +34,7 @@ from stream_app.domain.times import MINUTE_MS
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
 from stream_app.processors.people.books import Counted
 
-LONG_ONLY = frozenset({"users", "customers", "referring_customers", "invited_referred"})
+LONG_ONLY = frozenset({"users", "referring_customers", "invited_referred", *COHORT_COUNTS, *COHORT_SUMS})
 """Counted in `total` only; users stand in days as well, as they were at the day's end."""
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
@@ -73,6 +77,15 @@ class RewardsCounter:
             for cell, n in cells.items():
                 where = places(cell.program, "", cell.advocate_kind)
                 gather(gathered, where, cell.minute, Figures({cell.name: n}), sign)
+
+    def revenue(
+        self, before: Mapping[Revenue, Decimal], after: Mapping[Revenue, Decimal], context: Context[Any]
+    ) -> None:
+        """Counts what a customer has brought."""
+        gathered = context.gather(DELTA)
+        for amounts, sign in ((before, -1), (after, 1)):
+            for (name, program, currency), amount in amounts.items():
+                gather(gathered, places(program), 0, Figures({}, {currency: {name: amount}}), sign)
 
     def add(self, name: str, program: str, code: str, at: int, n: int, context: Context[Any]) -> None:
         """Counts something that happened: invitations, people newly bound."""
@@ -121,9 +134,7 @@ class ReferralCountersProcessor:
         for delta in events:
             for change in delta.changes:
                 hour, day = self._windows.hour_and_day(change.minute)
-                short = Figures(
-                    {name: n for name, n in change.figures.counts.items() if name not in LONG_ONLY}, change.figures.sums
-                )
+                short = _short(change.figures)
                 for kind, start in enumerate((change.minute, hour, day)):
                     if not short.empty and not is_expired(kind, start, context.now):
                         touched.setdefault((kind, start), Figures({}, {})).add(short)
@@ -211,13 +222,26 @@ def referrals_document(_key: bytes, head: Head) -> dict[str, object]:
         currency: {name: shown(amounts.get(name, Decimal(0)), currency) for name in SUMS}
         for currency, amounts in sorted(head.total.sums.items())
     }
+    cohorts = {c: msgspec.to_builtins(cohorts_of(head.total, c)) for c in sums if head.dimension == "program"}
     return {
         "dimension": head.dimension,
         "keys": record.keys,
         "counts": msgspec.to_builtins(record.counts),
         "sums": sums,
         "rates": msgspec.to_builtins(record.rates),
+        "cohorts": cohorts,
     }
+
+
+def _short(figures: Figures) -> Figures:
+    """What of it stands in windows besides `total`."""
+    counts = {name: n for name, n in figures.counts.items() if name not in LONG_ONLY}
+    sums = {
+        currency: kept
+        for currency, amounts in figures.sums.items()
+        if (kept := {name: amount for name, amount in amounts.items() if name not in LONG_ONLY})
+    }
+    return Figures(counts, sums)
 
 
 def _read(_key: bytes | None, value: bytes | None, _ts: int) -> Delta:

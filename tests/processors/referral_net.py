@@ -28,6 +28,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.sums: dict[tuple[str, str], Decimal] = {}
+        self.figures: Counter[tuple[str, str]] = Counter()
+        self.brought: dict[tuple[str, str, str], Decimal] = {}
 
     def move(self, entry: Any, before: Any, after: Any, context: Any) -> None:
         for counted, sign in ((before, -1), (after, 1)):
@@ -36,7 +38,14 @@ class Tally:
                 self.sums[place] = self.sums.get(place, Decimal(0)) + sign * getattr(counted.sums, name)
 
     def person(self, before: Any, after: Any, context: Any) -> None:
-        pass
+        for cells, sign in ((before, -1), (after, 1)):
+            for cell, n in cells.items():
+                self.figures[cell.program, cell.name] += sign * n
+
+    def revenue(self, before: Any, after: Any, context: Any) -> None:
+        for amounts, sign in ((before, -1), (after, 1)):
+            for place, amount in amounts.items():
+                self.brought[place] = self.brought.get(place, Decimal(0)) + sign * amount
 
     def add(self, *arguments: Any) -> None:
         pass

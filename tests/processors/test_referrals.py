@@ -18,6 +18,7 @@ from tests.processors.referral_net import (
     enrolled,
     event,
     program,
+    unbought,
     visited,
 )
 from tests.processors.test_referrals_properties import check_books
@@ -582,3 +583,61 @@ def test_two_programmes_pay_for_one_purchase_only_if_neither_is_exclusive() -> N
         net.pass_time(T0 + 3 * HOUR)
         net.send(bought(3 * HOUR, "c-boris", via=(("anna", HOUR), ("clara", 2 * HOUR))))
         assert sorted((r["user_id"], r["program"]) for r in net.last().values()) == expected
+
+
+def cohort(net: Net, name: str, prefix: str = "") -> tuple[int, Decimal]:
+    """How many of a kind of customers, and what they brought."""
+    brought = net.tally.brought.get((f"{prefix}revenue", "friends", "EUR"), Decimal(0))
+    return net.tally.figures["friends", prefix + name], brought
+
+
+@pytest.mark.parametrize(
+    ("after", "within"),
+    [(30 * DAY, 3), (30 * DAY + 1, 2), (90 * DAY, 2), (90 * DAY + 1, 1), (365 * DAY, 1), (365 * DAY + 1, 0)],
+)
+def test_a_customer_who_comes_back_counts_by_how_long_it_took(after: int, within: int) -> None:
+    """From the first paid conversion, inclusive; whoever was referred counts as such, and all count together."""
+    net = Net(program(first_purchases=1))
+    simple(net)
+    net.send(bought(3 * HOUR, "c-other", "50"))
+    net.pass_time(T0 + 3 * HOUR + after)
+    net.send(bought(3 * HOUR + after, "c-boris", "10", user="boris"))
+    net.send(bought(3 * HOUR + after + MINUTE, "c-boris", "5", user="boris", paid=False))
+    assert cohort(net, "customers") == (2, Decimal(1060))
+    assert cohort(net, "customers", "referred_") == (1, Decimal(1010))
+    for prefix in ("", "referred_"):
+        repeats = [net.tally.figures["friends", f"{prefix}repeat_{days}d"] for days in (365, 90, 30)]
+        assert repeats == [1] * within + [0] * (3 - within)
+
+
+def test_refunds_lower_revenue_long_after_and_what_is_taken_back_is_gone() -> None:
+    """Also of customers whom nobody referred, and whose purchases were settled months ago."""
+    net = Net(program())
+    sale = bought(HOUR, "c-other", "100")
+    net.send(sale, bought(HOUR, "c-more", "7", currency="USD"))
+    net.pass_time(T0 + 90 * DAY)
+    net.send(bought(HOUR, "c-other", "100", refunds=[("r1", 80 * DAY, "30")]))
+    assert cohort(net, "customers") == (2, Decimal(70))
+    assert net.tally.brought["revenue", "friends", "USD"] == 7
+    net.send(bought(HOUR, "c-other", "100", refunds=[("r1", 80 * DAY, "30"), ("r2", 81 * DAY, "70")]))
+    assert cohort(net, "customers") == (2, Decimal(0))
+    net.send(sale)
+    assert cohort(net, "customers") == (2, Decimal(100))
+    net.send(unbought(sale))
+    assert cohort(net, "customers") == (2, Decimal(0))
+
+
+def test_a_customer_who_becomes_known_is_one_customer() -> None:
+    """What the client bought as nobody known counts with its user; of two users, with one of them."""
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", "100", via=("anna", 2 * HOUR)))
+    assert cohort(net, "customers", "referred_") == (1, Decimal(100))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(bought(2 * DAY, "c-boris", "20", user="boris"))
+    assert cohort(net, "customers", "referred_") == cohort(net, "customers") == (1, Decimal(120))
+    assert net.tally.figures["friends", "referred_repeat_30d"] == 1
+    net.pass_time(T0 + 4 * DAY)
+    net.send(bought(4 * DAY, "c-boris", "3", user="alice"))
+    assert cohort(net, "customers") == (2, Decimal(123))

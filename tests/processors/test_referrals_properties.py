@@ -66,6 +66,12 @@ def refusals(net: Net) -> list[tuple[str, str]]:
     return sorted(refusal for refusal in net.rejected if refusal[0] != "code_taken")
 
 
+def customers(net: Net) -> tuple[dict[tuple[str, str], int], dict[tuple[str, str, str], Decimal]]:
+    """What cohorts are made of."""
+    figures = {place: n for place, n in net.tally.figures.items() if n}
+    return figures, {place: amount for place, amount in net.tally.brought.items() if amount}
+
+
 def _entries(payload: bytes):  # type: ignore[no-untyped-def]
     import msgspec
 
@@ -87,6 +93,7 @@ def test_any_order_within_grace_gives_the_same_books(seeds: range) -> None:
             check_books(other)
             assert other.last() == in_order.last(), f"life {seed}, variant {variant}"
             assert refusals(other) == refusals(in_order), f"life {seed}, variant {variant}"
+            assert customers(other) == customers(in_order), f"life {seed}, variant {variant}"
 
 
 def test_lives_are_worth_looking_at() -> None:

@@ -60,7 +60,12 @@ def test_a_world_in_any_order_within_grace_comes_to_the_same(
         if name not in {"earned", "refunded"} and Decimal(amount)
     }
     assert counted == {place: amount for place, amount in sums.items() if amount}
+    brought = Decimal(0)
+    for sale in read(in_order / "attributed-conversions.jsonl").values():
+        brought += Decimal(sale["value"]) - sum(Decimal(refund["value"]) for refund in sale["refunds"])
     for counter in counters.values():
+        if counter["cohorts"] is not None and counter["currency"] == "EUR":
+            assert sum(Decimal(cohort["revenue"]) for cohort in counter["cohorts"].values()) == brought
         amounts = {name: Decimal(amount) for name, amount in counter["sums"].items()}
         assert amounts.pop("earned") == sum(amounts.values())
 
@@ -117,6 +122,33 @@ def test_a_promo_code_a_payout_and_an_unknown_programme(tmp_path: Path) -> None:
     assert "20.00,EUR,paid" in shown.stdout
 
 
+def test_referred_customers_are_told_from_others_in_every_currency(tmp_path: Path) -> None:
+    """Customers are the same in each, what they brought is not."""
+    made = {
+        "clicks": [],
+        "conversions": [
+            bought(DAY, "c-1", "200", promo_code="Welcome"),
+            bought(2 * DAY, "c-2", "90", currency="USD"),
+            bought(3 * DAY, "c-2", "0.01", currency="USD"),
+            bought(9 * DAY, "c-3", "5"),
+        ],
+        "referral-events": [joined(0, "anna", "ANNA", promo_code="WELCOME")],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made))
+    found = {
+        (c["window"], c["currency"], kind): tuple(cohort.values())
+        for c in read(out / "referral-counters.jsonl").values()
+        if c["cohorts"] is not None and c["keys"] == {"program": "friends"}
+        for kind, cohort in c["cohorts"].items()
+    }
+    assert found == {
+        ("total", "EUR", "referred"): (1, 0, 0, 0, "200.00", "200.00"),
+        ("total", "EUR", "other"): (2, 1, 1, 1, "5.00", "2.50"),
+        ("total", "USD", "referred"): (1, 0, 0, 0, "0.00", "0.00"),
+        ("total", "USD", "other"): (2, 1, 1, 1, "90.01", "45.01"),
+    }
+
+
 def test_simulated_customers_refer_each_other(tmp_path: Path) -> None:
     """The simulator's programme comes to life in replay: enrolments, visits, rewards; the same each time."""
     made = ["simulate", "--events", "4000", "--days", "1", "--from", "2026-03-01", "--seed", "3"]
@@ -129,7 +161,7 @@ def test_simulated_customers_refer_each_other(tmp_path: Path) -> None:
     files = [option for topic in ("clicks", "conversions", "referral-events")
              for option in (f"--{topic}", str(tmp_path / "a" / f"{topic}.jsonl"))]  # fmt: skip
     out = replay(tmp_path, ["--config", str(tmp_path / "app.toml"), *files])
-    counters = [c for c in read(out / "referral-counters.jsonl").values() if c["window"] == "total"]
+    counters = [c for c in read(out / "referral-counters.jsonl").values() if c["window"] == "total" and c["counts"]]
     (total,) = [c["counts"] for c in counters if c["dimension"] == "program" and c["keys"]["program"] == "friends"]
     assert total["users"] >= 3
     assert total["visits"] >= 10

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Annotated, Any, Final, Literal, NamedTuple
@@ -11,11 +11,12 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from stream_app.domain.counters.records import ratio
+from stream_app.domain.counters.records import price, ratio
 from stream_app.domain.counters.windows import DAY, NAMES, TOTAL
 from stream_app.domain.money import add, shown
 from stream_app.domain.records import Money, RecordId, Revision, Timestamp
-from stream_app.domain.referral.facts import Moment
+from stream_app.domain.referral.cohorts import REPEATS, repeats_of
+from stream_app.domain.referral.facts import Sales
 from stream_app.domain.referral.ledger import REJECTED, Entry, Sums
 from stream_app.domain.referral.member import Membership
 from stream_app.domain.times import MINUTE_MS, rfc3339
@@ -34,6 +35,10 @@ FIELDS: Final = {
     "level": ("program", "level"),
 }
 """Dimension → names of its keys."""
+REFERRED: Final = "referred_"
+"""Begins the name of what is counted of referred customers; without it: of all."""
+COHORT_COUNTS: Final = tuple(REFERRED * i + name for i in (0, 1) for name in ("customers", *REPEATS))
+COHORT_SUMS: Final = ("revenue", f"{REFERRED}revenue")
 BLOCKS: Final = frozenset({"own_code", "existing_customer", "code_not_valid"})
 
 
@@ -117,9 +122,11 @@ def person_counts(
     programs: Iterable[str],
     bound: Mapping[str, int],
     invites: Mapping[str, int],
-    first_paid: Moment | None,
+    sales: Sales,
+    referred_in: Collection[str],
 ) -> dict[Cell, int]:
-    """What a person counts for besides rewards: as a user of programmes, as a customer, as one who refers."""
+    """What a person counts for besides rewards: as a user of programmes, as one who refers, as a customer, referred
+    in the programmes `referred_in`."""
     cells: dict[Cell, int] = {}
     active: dict[str, str] = {}
     for membership in memberships:
@@ -137,12 +144,32 @@ def person_counts(
     for program, referred in bound.items():
         if referred and invites.get(program):
             cells[Cell("invited_referred", program, "", 0)] = referred
-        if referred and first_paid is not None:
+        if referred and sales.first is not None:
             cells[Cell("referring_customers", program, "", 0)] = 1
-    if first_paid is not None:
+    if sales.first is not None:
+        names = ("customers", *repeats_of(sales))
         for program in programs:
-            cells[Cell("customers", program, "", 0)] = 1
+            for name in (*names, *(REFERRED + name for name in names)) if program in referred_in else names:
+                cells[Cell(name, program, "", 0)] = 1
     return {cell: n for cell, n in cells.items() if n}
+
+
+class Revenue(NamedTuple):
+    """What a person has brought: in which sum, programme and currency."""
+
+    name: str
+    program: str
+    currency: str
+
+
+def person_revenue(programs: Iterable[str], sales: Sales, referred_in: Collection[str]) -> dict[Revenue, Decimal]:
+    """A customer's revenue, as each programme counts it."""
+    return {
+        Revenue(name, program, currency): amount
+        for program in programs
+        for name in (COHORT_SUMS if program in referred_in else COHORT_SUMS[:1])
+        for currency, amount in sales.revenue.items()
+    }
 
 
 def counts_of(entry: Entry) -> dict[str, int]:
@@ -205,6 +232,24 @@ class ReferralRates(msgspec.Struct, frozen=True, gc=False):
     share_of_customers: Annotated[Ratio, Meta(description="Customers who referred somebody / customers; `total`.")]
 
 
+class Cohort(msgspec.Struct, frozen=True, gc=False):
+    """Customers of one kind, since the programme was set up."""
+
+    customers: Annotated[int, Meta(description="People with at least one paid conversion.")]
+    repeat_30d: Annotated[int, Meta(description="Of them: paid again within 30 days of the first.")]
+    repeat_90d: Annotated[int, Meta(description="Of them: paid again within 90 days of the first.")]
+    repeat_365d: Annotated[int, Meta(description="Of them: paid again within 365 days of the first.")]
+    revenue: Annotated[Money, Meta(description="Paid conversions less refunds, in the record's currency.")]
+    revenue_per_customer: Annotated[Money | None, Meta(description="revenue / customers; null: no customers.")]
+
+
+class Cohorts(msgspec.Struct, frozen=True, gc=False):
+    """Customers that somebody referred in this programme, against all others."""
+
+    referred: Cohort
+    other: Cohort
+
+
 class ReferralCounter(msgspec.Struct, frozen=True, gc=False):
     """Live figures of one window and key. Topic `referral-counters`, compacted, key `id`; a tombstone ends it."""
 
@@ -221,6 +266,25 @@ class ReferralCounter(msgspec.Struct, frozen=True, gc=False):
     counts: Annotated[ReferralCounts | None, Meta(description="Null in records of other currencies.")]
     sums: ReferralSums
     rates: ReferralRates
+    cohorts: Annotated[Cohorts | None, Meta(description="Of programmes, in `total`; otherwise null.")] = None
+
+
+def cohorts_of(figures: Figures, currency: str) -> Cohorts:
+    """Both kinds of customers, their revenue in one currency."""
+    counts, sums = figures.counts, figures.sums.get(currency, {})
+    of_all = [counts.get(name, 0) for name in ("customers", *REPEATS)]
+    referred = [counts.get(REFERRED + name, 0) for name in ("customers", *REPEATS)]
+    revenue, theirs = (sums.get(name, Decimal(0)) for name in COHORT_SUMS)
+    return Cohorts(
+        _cohort(referred, theirs, currency),
+        _cohort([n - m for n, m in zip(of_all, referred, strict=True)], add(revenue, -theirs), currency),
+    )
+
+
+def _cohort(counts: Sequence[int], revenue: Decimal, currency: str) -> Cohort:
+    customers, in_30d, in_90d, in_365d = counts
+    average = price(revenue, customers, currency)
+    return Cohort(customers, in_30d, in_90d, in_365d, shown(revenue, currency), average)
 
 
 def counter_id(key: bytes, kind: int, start: int, currency: str) -> str:
@@ -274,4 +338,5 @@ def record_of(
             ratio(counts.get("invited_referred", 0), invites) if total else None,
             ratio(counts.get("referring_customers", 0), customers) if total else None,
         ),
+        cohorts_of(figures, currency) if kind == TOTAL and dimension == "program" else None,
     )

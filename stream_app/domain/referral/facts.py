@@ -143,12 +143,23 @@ class Alias(msgspec.Struct, frozen=True, gc=False, array_like=True):
     user: str
 
 
+class Sales(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Somebody's paid conversions as cohorts count them: the first two, and what is left of all after refunds."""
+
+    first: Moment | None = None
+    second: Moment | None = None
+    revenue: dict[str, Decimal] = {}  # msgspec copies it for each struct
+    """By currency, without zeros."""
+
+
 class Inherited(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Body of `referral-inherited`: what the client did as nobody known."""
 
     bindings: tuple[Binding, ...] = ()
     first_paid: Moment | None = None
     visits: tuple[Visit, ...] = ()
+    sales: Sales = msgspec.field(default_factory=Sales)
+    """For one of the client's users only: a customer is counted once."""
 
 
 class Walk(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -12,7 +12,7 @@ from stream_app.domain.ids import content_digest
 from stream_app.domain.money import add
 from stream_app.domain.referral import ledger
 from stream_app.domain.referral.buyer import shown_person
-from stream_app.domain.referral.counting import Cell, Place, counts_of, places
+from stream_app.domain.referral.counting import Cell, Place, Revenue, counts_of, places
 from stream_app.domain.referral.facts import WALK, Binding, Walk
 from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer
 from stream_app.domain.referral.ledger import (
@@ -71,6 +71,12 @@ class RewardCounter(Protocol):
 
     def person(self, before: Mapping[Cell, int], after: Mapping[Cell, int], context: Context[Any]) -> None:
         """Counts what a person counts for besides rewards."""
+        ...
+
+    def revenue(
+        self, before: Mapping[Revenue, Decimal], after: Mapping[Revenue, Decimal], context: Context[Any]
+    ) -> None:
+        """Counts what a customer has brought."""
         ...
 
     def add(self, name: str, program: str, code: str, at: int, n: int, context: Context[Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stream_app.domain.contacts import ContactHasher
+from stream_app.domain.contacts import NO_CONTACT, ContactHasher
 from stream_app.domain.events import money_of
 from stream_app.domain.ids import SEPARATOR, content_digest, remembered
 from stream_app.domain.referral import facts
@@ -23,7 +23,8 @@ from stream_app.domain.referral import member as members
 from stream_app.domain.referral.buyer import Buyer, Decided, Enrolment, Settled, contacts_of, walk_of
 from stream_app.domain.referral.buyer import Person as Deciding
 from stream_app.domain.referral.codes import Claim, normal_code
-from stream_app.domain.referral.counting import Cell, person_counts
+from stream_app.domain.referral.cohorts import NO_SALES, corrected, merged, sale_of
+from stream_app.domain.referral.counting import Cell, Revenue, person_counts, person_revenue
 from stream_app.domain.referral.facts import (
     CLIENT,
     Alias,
@@ -154,6 +155,7 @@ class _Work:
         self.turns: list[tuple[Heard, Any]] = []
         self.members_changed = False
         self.bindings: tuple[Binding, ...] = ()
+        self.sales = NO_SALES
 
     # --- 1: hear -------------------------------------------------------------------------------------
 
@@ -260,11 +262,12 @@ class _Work:
 
     def _sold(self, sold: Sold, purchase: Purchase | None) -> None:
         """A settled purchase was refunded, or withdrawn. How it was decided stays."""
+        self.person.sales = corrected(self.person.sales, sale_of(sold.purchase), sale_of(purchase))
         if purchase is None:
             self._tell(sold, {}, {})
             self.sold.drop(sold.id)
             return
-        sold.purchase = _compared(purchase)
+        sold.purchase = _sold(purchase, sold.decided)
         self._tell(sold, *self._follows(sold.id, sold.purchase, sold.decided))
 
     def _alias(self, client: str) -> None:
@@ -336,6 +339,7 @@ class _Work:
         buyer.inherit_all()
         self.bindings = buyer.state.bindings
         self.first_paid = buyer.state.first_paid
+        self.sales = merged(person.sales, *(sale_of(held.purchase) for held in person.held.values()))
 
     def _answers(self) -> dict[str, tuple[Claim, ...]]:
         return {code: answer.claims for code, answer in self.person.answers.items()}
@@ -403,8 +407,9 @@ class _Work:
                     first is not None and purchase.moment < first
                 ):
                     person.paid_by[contact] = purchase.moment
-        if decided:
-            self.sold.put(Sold(name, msgspec.structs.replace(purchase, codes=(), visits=()), decided, held.told))
+            person.sales = merged(person.sales, sale_of(purchase))
+        if decided or purchase.paid:
+            self.sold.put(Sold(name, _sold(purchase, decided), decided, held.told))
 
     # --- what others are told ------------------------------------------------------------------------
 
@@ -479,10 +484,12 @@ class _Work:
         if not person.users:
             return
         own = tuple(b for b in self.bindings if not any(b in i.bindings for i in person.inherited.values()))
-        body = Inherited(own, self.first_paid, tuple(self._visits()))
-        letter = encode_body(Letter(self.name, body))
-        digest = content_digest(letter)
+        heir = min(person.users)
         for user, told in person.users.items():
+            sales = self.sales if user == heir else NO_SALES
+            body = Inherited(own, self.first_paid, tuple(self._visits()), sales)
+            letter = encode_body(Letter(self.name, body))
+            digest = content_digest(letter)
             if told != digest and (told or body != Inherited()):
                 person.users[user] = digest
                 self.context.forward(facts.INHERITED, user.encode(), letter)
@@ -525,11 +532,20 @@ class _Work:
         counter, person = self.house.counter, self.person
         if counter is None:
             return
-        cells = person_counts(person.memberships, self.programs.by_name, person.bound, person.invites, self.first_paid)
+        # What a client did before being known is counted with its user.
+        sales = NO_SALES if person.users else merged(self.sales, *(i.sales for i in person.inherited.values()))
+        programs, referred_in = self.programs.by_name, {binding.program for binding in self.bindings}
+        cells = person_counts(person.memberships, programs, person.bound, person.invites, sales, referred_in)
         now = {SEPARATOR.join(map(str, cell)): n for cell, n in cells.items()}
         if now != person.counted:
             counter.person({_cell(text): n for text, n in person.counted.items()}, cells, self.context)
             person.counted = now
+        revenue = person_revenue(programs, sales, referred_in)
+        brought = {SEPARATOR.join(place): amount for place, amount in revenue.items()}
+        if brought != person.brought:
+            before = {Revenue(*text.split(SEPARATOR)): amount for text, amount in person.brought.items()}
+            counter.revenue(before, revenue, self.context)
+            person.brought = brought
 
     # --- 3: books ------------------------------------------------------------------------------------
 
@@ -592,6 +608,12 @@ def _compared(purchase: Purchase) -> Purchase:
         msgspec.structs.replace(visit, code=code) for visit in purchase.visits if (code := normal_code(visit.code))
     )
     return msgspec.structs.replace(purchase, codes=codes, visits=visits)
+
+
+def _sold(purchase: Purchase, decided: tuple[Decided, ...]) -> Purchase:
+    """What of a settled purchase is kept."""
+    contact = purchase.contact if decided else NO_CONTACT
+    return msgspec.structs.replace(purchase, codes=(), visits=(), contact=contact)
 
 
 def _cell(text: str) -> Cell:

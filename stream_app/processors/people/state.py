@@ -8,7 +8,17 @@ import msgspec
 
 from stream_app.domain.referral.buyer import Decided, Settled
 from stream_app.domain.referral.codes import Claim
-from stream_app.domain.referral.facts import Answer, Binding, FirstPaid, Inherited, Known, Moment, Purchase, Visit
+from stream_app.domain.referral.facts import (
+    Answer,
+    Binding,
+    FirstPaid,
+    Inherited,
+    Known,
+    Moment,
+    Purchase,
+    Sales,
+    Visit,
+)
 from stream_app.domain.referral.ledger import Open, Ranks, Sums
 from stream_app.domain.referral.member import Membership
 
@@ -50,7 +60,7 @@ class Held(msgspec.Struct, gc=False, array_like=True):
 
 
 class Sold(msgspec.Struct, gc=False, array_like=True):
-    """A purchase that was decided for good, and concerned somebody."""
+    """A purchase that was decided for good, and concerned somebody or made a customer."""
 
     id: str
     purchase: Purchase
@@ -147,6 +157,10 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """What counters have of the person."""
     seen: bytes = b""
     books: Books = msgspec.field(default_factory=Books)
+    sales: Sales = msgspec.field(default_factory=Sales)
+    """Of settled purchases."""
+    brought: dict[str, Decimal] = {}
+    """What counters have of the person's revenue."""
 
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
