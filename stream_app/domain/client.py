@@ -14,7 +14,7 @@ import msgspec
 
 from stream_app.domain import hits, ids
 from stream_app.domain.hits import CONVERSION, Hit
-from stream_app.domain.journey import Captured, Converted, Fold, Journey, Touchpoint
+from stream_app.domain.journey import Captured, Converted, Fold, Journey, Touchpoint, capture
 from stream_app.domain.orders import Ruling
 from stream_app.domain.persons import Others
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
@@ -110,7 +110,7 @@ class Frozen(msgspec.Struct, frozen=True, gc=False, array_like=True):
     touchpoints: tuple[Touchpoint, ...]
     truncated: bool
     codes: tuple[Captured, ...] = ()
-    """Referral codes captured before it or with it, oldest first."""
+    """Referral codes captured before it or with it, oldest first; last the ip of the last click before it."""
     told: tuple[Told, ...] = ()
     """Of a settled one with an order: as in `Published`."""
     counted: bytes = b""
@@ -313,7 +313,7 @@ class Timeline:
             or session is None
             or hit.source is not None
             or hit.referral
-            or hit.code
+            or (hit.code and hit.code[0] != ids.SEPARATOR)
             or hit.at <= recents[-1].at
             or len(recents) >= TAIL
             or client.shows_closed
@@ -327,6 +327,8 @@ class Timeline:
         recents.append(hit)
         self._fold.extend(client.head, session, hit)
         client.head.last_at = hit.at
+        if hit.code:
+            capture(client.head, hit)
         return True
 
     # --- duplicates ----------------------------------------------------------------------------------

@@ -79,7 +79,8 @@ class Hit(msgspec.Struct, gc=False, array_like=True):
     client: str = ""
     """The client id, only as long as the record's key does not say it."""
     code: str = ""
-    """A referral programme's code that the visit brought."""
+    """A referral programme's code that the visit brought, or the click's ip alone; of a settled conversion, the ip of
+    the last click before it. Only where programmes are set up."""
 
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode

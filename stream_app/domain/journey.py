@@ -7,10 +7,12 @@ from decimal import Decimal
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from stream_app.domain import ids, money
 from stream_app.domain.calendar import LocalDays
 from stream_app.domain.hits import CONVERSION, LINK_CLICK, REFUND, Hit
+from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.model import DIRECT, NOT_SET, Source
 
@@ -69,10 +71,20 @@ class Ordered(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Captured(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A referral programme's code that a visit brought."""
+    """A referral programme's code that a visit brought, with the visit's ip; or a click's ip without a code."""
 
     at: int
     code: str
+
+    @property
+    def is_visit(self) -> bool:
+        """Whether there is a code."""
+        return not self.code.startswith(SEPARATOR)
+
+    @property
+    def ip(self) -> str:
+        """The ip's hash; empty if it was not said."""
+        return self.code.rpartition(SEPARATOR)[2]
 
 
 class Extent(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -163,7 +175,8 @@ class Journey(msgspec.Struct, gc=False, array_like=True):
     refunds: tuple[Hit, ...] = ()
     """Refunds not yet handed on to their orders."""
     codes: tuple[Captured, ...] = ()
-    """Referral codes that visits brought, the first and the latest."""
+    """Referral codes that visits brought, the first and the latest; behind them the last click's ip, if that was
+    another click."""
     owners: tuple[Owner, ...] = ()
     """Whose the client's sessions are, oldest first."""
     guests: tuple[Guest, ...] = ()
@@ -202,7 +215,7 @@ class Fold:
         journey.last_at = hit.at
         if kind < CONVERSION:
             if hit.code:
-                _capture(journey, hit)
+                capture(journey, hit)
             reason = self.split_reason(journey.open, hit)
             if reason is None:
                 session = journey.open
@@ -282,7 +295,7 @@ class Fold:
             session.latest = source
             self._touch(journey, Touchpoint(hit.at, session.id, source, session.number))
             changed = True
-        if changed or hit.code:
+        if changed or (hit.code and hit.code[0] != SEPARATOR):
             session.show()
             return True
         return False
@@ -366,7 +379,8 @@ class Fold:
             if not user and session is not None and not sale.late:
                 user = session.user or session.inherited_user
             joined = session is not None and not sale.late and not sale.bot
-            journey.converted += (Converted(hit, session.id if session is not None and joined else "", user),)
+            name = session.id if session is not None and joined else ""
+            journey.converted += (Converted(_from_ip(journey, hit), name, user),)
 
     @staticmethod
     def _touch(journey: Journey, touchpoint: Touchpoint) -> None:
@@ -380,10 +394,29 @@ class Fold:
             journey.non_direct = touchpoint
 
 
-def _capture(journey: Journey, hit: Hit) -> None:
+def capture(journey: Journey, hit: Hit) -> None:
+    """A click with a programme's code, or with an ip where programmes are set up."""
     captured = Captured(hit.at, hit.code)
     codes = journey.codes
-    journey.codes = (*codes, captured) if len(codes) < MAX_CODES else (codes[0], *codes[2:], captured)
+    last: tuple[Captured, ...] = ()
+    if codes and not codes[-1].is_visit:
+        last, codes = codes[-1:], codes[:-1]
+    if not captured.is_visit:
+        last = (captured,)
+    else:
+        codes = (*codes, captured) if len(codes) < MAX_CODES else (codes[0], *codes[2:], captured)
+        if captured.ip:
+            last = ()
+    journey.codes = codes + last
+
+
+def _from_ip(journey: Journey, hit: Hit) -> Hit:
+    """A conversion with the ip of the last click before it: later ones will take its place. One that comes late looks
+    for what is left of the time before it when it is published."""
+    if not journey.codes or (hit.sale is not None and hit.sale.late):
+        return hit
+    ip = next((captured.ip for captured in reversed(journey.codes) if captured.ip), "")
+    return replace(hit, code=SEPARATOR * 2 + ip) if ip else hit
 
 
 def _identify(journey: Journey, session: Session, hit: Hit) -> bool:

@@ -32,7 +32,7 @@ class ReferralTeller(Teller):
         visits = tuple(
             read_capture(captured.code, captured.at).visit
             for captured in client.head.codes
-            if session.started_at <= captured.at <= session.ended_at
+            if captured.is_visit and session.started_at <= captured.at <= session.ended_at
         )
         if visits and self._programs:
             body = encode_body(Visits(visits))
@@ -60,8 +60,9 @@ class ReferralTeller(Teller):
         assert sale is not None
         captures = [read_capture(captured.code, captured.at) for captured in frozen.codes if captured.at <= hit.at]
         contact = unpacked(sale.contact)
-        if not contact.ip and captures:
-            contact = msgspec.structs.replace(contact, ip=captures[-1].ip)
+        if not contact.ip:
+            ip = next((capture.ip for capture in reversed(captures) if capture.ip), b"")
+            contact = msgspec.structs.replace(contact, ip=ip)
         return Purchase(
             hit.at,
             hit.id,
@@ -73,7 +74,7 @@ class ReferralTeller(Teller):
             client=client_id,
             user=record.user_id or "",
             codes=tuple(code for code in (sale.promo_code, sale.invite_code) if code),
-            visits=tuple(capture.visit for capture in captures),
+            visits=tuple(capture.visit for capture in captures if capture.visit.code),
             contact=contact,
             refunds=tuple(
                 RefundLine(r.event_id, _ms(r.occurred_at), Decimal(r.value)) for r in record.refunds if Decimal(r.value)

@@ -5,12 +5,27 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from stream_app.cli.main import main
-from tests.referral.worlds import CANARIES, CONFIG, DAY, TRACES, anna, bought, click, joined, read, world, write
+from tests.referral.worlds import (
+    CANARIES,
+    CONFIG,
+    DAY,
+    MINUTE,
+    TRACES,
+    anna,
+    at,
+    bought,
+    click,
+    joined,
+    read,
+    world,
+    write,
+)
 
 YEAR = 365 * DAY
 
@@ -120,6 +135,54 @@ def test_a_promo_code_a_payout_and_an_unknown_programme(tmp_path: Path) -> None:
     assert '\\"event_id\\": \\"more\\"' in letters
     shown = CliRunner().invoke(main, ["rewards", "--user", "anna", "--replayed", str(out), "--format", "csv"])
     assert "20.00,EUR,paid" in shown.stdout
+
+
+@pytest.mark.parametrize(("own", "shared", "held"), [((0, 40), 10, 1), ((10, 15), 0, 0), ((0, 10), 30, 0)])
+@pytest.mark.parametrize("shuffle", [(), ("--shuffle", "5")])
+def test_the_ip_is_that_of_the_last_click_before_the_conversion(
+    tmp_path: Path,
+    own: tuple[int, int],
+    shared: int,
+    held: int,
+    shuffle: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four customers come by the link, each from an address of their own, and also from one that all share, in minutes
+    around their purchase after 20. Shared is the last before it: the fourth is held."""
+    monkeypatch.setattr("stream_app.app.replay._CHUNK", 1)
+    made: dict[str, list[dict[str, Any]]] = {"clicks": [], "conversions": [], "referral-events": []}
+    made["referral-events"].append(joined(0, "anna", "ANNA"))
+    page = "https://shop.example.com/page"
+    for n in range(4):
+        client, start, address = f"c-{n}", (n + 1) * DAY, f"198.51.100.{n}"
+        first, other = (start + minutes * MINUTE for minutes in own)
+        made["clicks"] += [
+            click(first, client, "https://shop.example.com/?ref=anna", ip=address),
+            click(other, client, page, ip=address),
+            click(start + shared * MINUTE, client, page, ip="198.51.100.99"),
+            click(start + 19 * MINUTE, client, page),
+        ]
+        made["conversions"].append(bought(start + 20 * MINUTE, client, "100"))
+    out = replay(tmp_path, write(tmp_path / "in", made), "out", *shuffle)
+    rewards = read(out / "referral-rewards.jsonl").values()
+    assert len(rewards) == 4
+    assert [r["reasons"] for r in rewards if r["reasons"]] == [["same_ip"]] * held
+    assert len(read(out / "attributed-sessions.jsonl")) == 4
+
+
+def test_the_ip_of_a_click_publishes_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions have as many revisions with ips as without, also when a late click has them looked at again."""
+    monkeypatch.setattr("stream_app.app.replay._CHUNK", 1)
+    lines = []
+    for name, fields in (("with", {"ip": "198.51.100.7"}), ("without", {})):
+        url = "https://shop.example.com/?ref=anna"
+        clicks = [click(0, "c-1", url, **fields)]
+        clicks += [click(n * MINUTE, "c-1", "https://shop.example.com/page", **fields) for n in range(1, 9)]
+        clicks.append(click(90_000, "c-1", "https://shop.example.com/page", received_at=at(9 * MINUTE), **fields))
+        made = {"clicks": clicks, "conversions": [], "referral-events": [joined(0, "anna", "ANNA")]}
+        out = replay(tmp_path, write(tmp_path / name, made), f"out-{name}", "--all-revisions")
+        lines.append((out / "attributed-sessions.jsonl").read_text().count("\n"))
+    assert lines[0] == lines[1] > 1
 
 
 def test_referred_customers_are_told_from_others_in_every_currency(tmp_path: Path) -> None:

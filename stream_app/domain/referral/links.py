@@ -10,6 +10,8 @@ from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral.codes import normal_code
 from stream_app.domain.referral.facts import COUPON_SITE, PAID_AD, Visit
 
+NO_CODE = SEPARATOR * 2
+"""What `LinkReader.captured` would be of a visit without a code, where its ip's hash follows."""
 PAID_CLICK_IDS = frozenset(
     [
         "gclid",

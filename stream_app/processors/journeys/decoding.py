@@ -10,7 +10,7 @@ from stream_app.domain.errors import Refused
 from stream_app.domain.events import Click, Conversion, moment, money_of, read_click, read_conversion
 from stream_app.domain.hits import BOT, CONVERSION, KIND_OF_CLICK, REFUND, SPAM, Hit, Sale
 from stream_app.domain.ids import order_key
-from stream_app.domain.referral.links import LinkReader
+from stream_app.domain.referral.links import NO_CODE, LinkReader
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.model import DIRECT, Source
 from stream_app.domain.sources.resolver import SourceResolver
@@ -105,13 +105,16 @@ def click_decoder(
 
 
 def _capturing(links: LinkReader | None, hasher: ContactHasher | None) -> Callable[[Click, Source | None], str]:
-    """How a visit's referral code is found, with what else people need to know of the visit."""
-    if not links or hasher is None:
+    """How a visit's referral code is found, with what else people need to know of the visit. A click without one says
+    its ip's hash alone."""
+    if hasher is None:
         return lambda _click, _source: ""
+    find = links.captured if links else lambda _url, _referrer, _click_id: ""
 
     def captured(click: Click, source: Source | None) -> str:
-        code = links.captured(click.url, click.referrer or "", source.click_id_type if source is not None else "")
-        return code + hasher.contact(ip=click.ip).ip.hex() if code and click.ip else code
+        code = find(click.url, click.referrer or "", source.click_id_type if source is not None else "")
+        ip = hasher.ip(click.ip).hex() if click.ip else ""
+        return f"{code or NO_CODE}{ip}" if ip else code
 
     return captured
 

@@ -17,7 +17,7 @@ from stream_app.domain import persons
 from stream_app.domain.client import Client, Frozen, Order, Published
 from stream_app.domain.hits import Hit
 from stream_app.domain.ids import content_digest, conversion_id, link_id, order_address, refund_id
-from stream_app.domain.journey import Converted, Fold, Ordered, Session
+from stream_app.domain.journey import Captured, Converted, Fold, Ordered, Session
 from stream_app.domain.orders import Asked, Claim, Ruling
 from stream_app.domain.records import CONVERSIONS, SESSIONS, AttributedConversion, AttributedSession
 from stream_app.domain.refunds import Refund
@@ -120,6 +120,8 @@ class Publisher:
         path = persons.path(self.views.path(head, hit, user), client.others, user, hit.at, self._oldest(hit))
         truncated = hit.at < client.stored.cap_horizon or path.cut or self.views.cut_short(head, hit)
         codes = tuple(captured for captured in head.codes if captured.at <= hit.at) if head.codes else ()
+        if hit.code:
+            codes = (*(captured for captured in codes if captured.is_visit), Captured(hit.at, hit.code))
         return Frozen(hit, session_id, user, path.touchpoints, truncated, codes, foreign=path.foreign)
 
     def keep_settled(self, key: bytes, client_id: str, client: Client, frozen: Frozen, rows: Rows) -> None:
@@ -473,7 +475,7 @@ def _asks(client_id: str, refund: Hit) -> list[Fact]:
 
 def _apart(client: Client, session: Session) -> bytes:
     """Codes that a session brought: others are told of them."""
-    codes = [captured for captured in client.head.codes if captured.at >= session.started_at]
+    codes = [captured for captured in client.head.codes if captured.is_visit and captured.at >= session.started_at]
     return _encode_apart(codes) if codes else b""
 
 
