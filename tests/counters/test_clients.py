@@ -43,7 +43,7 @@ class Book:
 
     def touch(self, where: Where, minute: int, sign: int, stages: int = VISITED) -> None:
         memory = clients.decode(self.kept)
-        touch(self.gathered, memory, where, minute, minute // DAY * DAY, stages, sign)
+        touch(self.gathered, memory, where, minute // DAY * DAY, stages, sign)
         self.kept = clients.encode(memory)
 
     def answer(self, where: Where, answer: tuple[int, str, int], sign: int) -> None:
@@ -116,14 +116,14 @@ def test_days_that_cannot_change_any_more_are_forgotten_but_for_those_with_purch
     memory = clients.Memory([], ())
     gathered: dict[Any, Any] = {}
     prune(memory, 1, 10 * DAY * 60_000)
-    touch(gathered, memory, A, 5, 0, VISITED, 1)
-    touch(gathered, memory, A, 5 + DAY, DAY, VISITED | PAID, 1)
-    touch(gathered, memory, A, 9 * DAY, 9 * DAY, VISITED | RETURNED, 1)
+    touch(gathered, memory, A, 0, VISITED, 1)
+    touch(gathered, memory, A, DAY, VISITED | PAID, 1)
+    touch(gathered, memory, A, 9 * DAY, VISITED | RETURNED, 1)
     prune(memory, 1, 10 * DAY * 60_000)
     assert set(memory.reached[0].days) == {0, DAY, 9 * DAY}
     prune(memory, 2, 10 * DAY * 60_000)
     assert set(memory.reached[0].days) == {DAY, 9 * DAY}
-    touch(gathered, memory, A, 5 + DAY, DAY, PAID, -1)
+    touch(gathered, memory, A, DAY, PAID, -1)
     assert ("channel", ("Paid Search",), "day 1") not in counted(gathered, REVENUE_CLIENTS)
 
 

@@ -112,13 +112,14 @@ def decode(kept: bytes) -> Memory:
     return _decode(kept) if kept else Memory()
 
 
-def touch(gathered: Gathered, memory: Memory, where: Where, minute: int, day: int, stages: int, sign: int) -> None:
-    """A record (sign 1) or its end (−1) under an attribution on a day: counts its client where that is new."""
+def touch(gathered: Gathered, memory: Memory, where: Where, day: int, stages: int, sign: int) -> None:
+    """A record (sign 1) or its end (−1) under an attribution on a day: counts its client where that is new. No window
+    of clients is shorter than a day, so all of a day meet in one cell, at the minute at which it begins."""
     key = _key(where)
     if not memory.reached:
         if sign > 0:
             memory.reached.append(Reached(key, _RECORDS[stages].copy(), {day: _RECORDS[stages].copy()}))
-            gather_line(gathered, Line(minute, _ARRIVALS[stages], (), where, _EVERYWHERE, LONG_WINDOWS), 1)
+            gather_line(gathered, Line(day, _ARRIVALS[stages], (), where, _EVERYWHERE, LONG_WINDOWS), 1)
         return
     entry = next((entry for entry in memory.reached if entry.key == key), None)
     if entry is None:
@@ -131,7 +132,7 @@ def touch(gathered: Gathered, memory: Memory, where: Where, minute: int, day: in
         on_day = entry.days[day] = [0] * len(STAGES)
     others = [other for other in memory.reached if other is not entry]
     for (dimensions, windows), counts in _steps(entry, others, on_day, day, stages, sign).items():
-        gather_line(gathered, Line(minute, tuple(counts), (), where, dimensions, windows), sign)
+        gather_line(gathered, Line(day, tuple(counts), (), where, dimensions, windows), sign)
     if on_day is not None and not any(on_day):
         del entry.days[day]
     if not any(entry.total):

@@ -37,8 +37,21 @@ class Where(NamedTuple):
     campaign_id: str = ""
 
 
+_wheres: dict[Source, Where] = {}
+_MAX_WHERES = 20_000
+
+
 def where_of(source: Source) -> Where:
-    """The attribution to a source."""
+    """The attribution to a source; one object for all that ask, so that cells compare at once."""
+    found = _wheres.get(source)
+    if found is None:
+        if len(_wheres) >= _MAX_WHERES:
+            _wheres.clear()
+        found = _wheres[source] = _where(source)
+    return found
+
+
+def _where(source: Source) -> Where:
     return Where(
         source.source,
         source.medium,

@@ -185,6 +185,8 @@ _RATES_TEMPLATE: Final = "{" + ",".join(f'"{name}":%s' for name in _RATES) + "}"
 ) = range(len(_RATES))
 _NULLS: Final = ["null"] * len(_RATES)
 _DIVIDE: Final = Context(prec=60)
+_MAX_SHORT: Final = 5_000
+"""Of about a kilobyte each."""
 _RATIO_UNIT: Final = Decimal("0.000001")
 _ZERO: Final = Decimal(0)
 _quote = msgspec.json.Encoder().encode
@@ -209,6 +211,7 @@ class Renderer:
         self._version = _quote(rules_version).decode()
         self._nothing: dict[str, str] = {}
         self._no_sums: dict[str, str] = {}
+        self._short: dict[tuple[str | int, ...], tuple[str, str]] = {}
 
     def record(
         self,
@@ -224,23 +227,44 @@ class Renderer:
     ) -> bytes:
         """The record's bytes, as msgspec would encode a `LeadCounter`. `keys` and `plan` are encoded already. By hand,
         since counters write more records than anything else."""
-        base = currency == self._base
         counts = figures.counts
         if len(counts) < len(COUNTS):
             counts = counts + _NO_COUNTS[len(counts) :]
-        long = kind >= DAY
+        if kind < DAY:
+            shown, rest = self._short_window(counts, currency)
+        else:
+            shown, rest = self._by_counts(counts, currency, plan, figures)
         return (
             f'{{"id":"{record_id}","revision":{revision},"retracted":false,"truncated":false,'
             f'"rules_version":{self._version},"window":"{NAMES[kind]}",'
             f'"window_start":{"null" if kind == TOTAL else _time(start)},'
             f'"dimension":"{dimension}","keys":{keys},"currency":"{currency}",'
-            f'"counts":{_COUNTS_TEMPLATE % _shown(counts) if base else "{}"},'
+            f'"counts":{shown},'
             f'"sums":{self._sums(currency, figures, counts)},'
-            f'"rates":{_rates(figures, counts, currency, base=base, long=long)},'
-            f'"plan":{plan.decode()},'
-            f'"funnel":{_FUNNEL_TEMPLATE % _stages(counts) if base and long else "null"},'
-            f'"nps":{_nps(counts)}}}'
+            f"{rest}"
         ).encode("utf-8", "surrogatepass")
+
+    def _short_window(self, counts: list[int], currency: str) -> tuple[str, str]:
+        """As `_by_counts`, remembered: short windows show nothing but their sums that does not follow from the counts,
+        are the most, and much alike."""
+        alike = currency, *counts
+        found = self._short.get(alike)
+        if found is None:
+            if len(self._short) >= _MAX_SHORT:
+                self._short.clear()
+            found = self._short[alike] = self._by_counts(counts, currency, b"null", None)
+        return found
+
+    def _by_counts(self, counts: list[int], currency: str, plan: bytes, long: Figures | None) -> tuple[str, str]:
+        """The field `counts`, and all that follows the sums. `long`: the figures of a day or of `total`."""
+        base = currency == self._base
+        return (
+            _COUNTS_TEMPLATE % _shown(counts) if base else "{}",
+            f'"rates":{_rates(counts, currency, base=base, long=long)},'
+            f'"plan":{plan.decode()},'
+            f'"funnel":{_FUNNEL_TEMPLATE % _stages(counts) if base and long is not None else "null"},'
+            f'"nps":{_nps(counts)}}}',
+        )
 
     def _sums(self, currency: str, figures: Figures, counts: list[int]) -> str:
         amounts = figures.amounts
@@ -287,7 +311,7 @@ def price(numerator: Decimal, denominator: int, currency: str) -> str | None:
     return money.shown(_DIVIDE.divide(numerator, Decimal(denominator)) if numerator else numerator, currency)
 
 
-def _rates(figures: Figures, counts: list[int], currency: str, *, base: bool, long: bool) -> str:
+def _rates(counts: list[int], currency: str, *, base: bool, long: Figures | None) -> str:
     found = _NULLS.copy()
     if base:
         sessions, leads, joins = counts[SESSIONS], counts[LEADS], counts[JOINS]
@@ -300,8 +324,8 @@ def _rates(figures: Figures, counts: list[int], currency: str, *, base: bool, lo
             found[_GROWTH] = _ratio_of_counts(joins, counts[LEAVES])
         if joins:
             found[_SUSPICIOUS_SHARE] = _ratio_of_counts(counts[SUSPICIOUS], joins)
-    if long:
-        _rates_of_money(found, figures, counts, currency, base=base)
+    if long is not None:
+        _rates_of_money(found, long, counts, currency, base=base)
     return _RATES_TEMPLATE % tuple(found)
 
 

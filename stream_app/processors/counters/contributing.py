@@ -58,9 +58,9 @@ class JourneyCounter:
         for contribution, reach, sign in ((new, now, 1), (old, was, -1)):
             if reach is None:
                 continue
-            where, minute, day, stages = reach
+            where, day, stages = reach
             if stages and was != now:
-                clients.touch(gathered, memory, where, minute, day, stages, sign)
+                clients.touch(gathered, memory, where, day, stages, sign)
             if contribution.answer is not None and (old.answer != new.answer or was != now):
                 clients.answered(gathered, memory, where, contribution.answer, day, sign)
         return clients.encode(memory)
@@ -75,11 +75,11 @@ class JourneyCounter:
         return encoded
 
     def _reach(self, contribution: Contribution) -> Any:
-        """(attribution, minute, day, stages) under which a record makes its client count; None: nothing does."""
+        """(attribution, day, stages) under which a record makes its client count; None: nothing does."""
         if not contribution.lines or not (contribution.stages or contribution.answer):
             return None
         line = contribution.lines[0]
-        return line.where, line.minute, self._windows.hour_and_day(line.minute)[1], contribution.stages
+        return line.where, self._windows.hour_and_day(line.minute)[1], contribution.stages
 
 
 class LeadCounter:

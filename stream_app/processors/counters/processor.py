@@ -21,7 +21,7 @@ from stream_app.domain.counters.windows import (
     DAY,
     HOUR,
     LIFE,
-    MINUTES,
+    MINUTE,
     NAMES,
     TOTAL,
     Windows,
@@ -37,6 +37,9 @@ MAX_GOALS = 100
 change, so there must be few."""
 MAX_AT_HAND = 12
 """Decoded windows that a cached key keeps."""
+MAX_AT_HAND_OF_FEW = 96
+"""As above, in dimensions that have few keys. These change in every commit, in all the minutes of open sessions."""
+_FEW = frozenset(("all", "channel"))
 
 CAMPAIGN = "campaign"
 
@@ -189,7 +192,11 @@ class CountersProcessor:
                 slot = change.currency or self._base, change.goal
                 if windows == ALL_WINDOWS and not is_expired(HOUR, hour, now):
                     add_to(hours.setdefault((hour, day), {}), slot, change.counts, change.amounts)
-                    windows = MINUTES  # hours go on to their days all at once
+                    if not is_expired(MINUTE, minute, now):
+                        add_to(found.setdefault((MINUTE, minute), {}), slot, change.counts, change.amounts)
+                    else:
+                        dropped += 1
+                    continue  # hours go on to their days all at once
                 for kind, start in enumerate((minute, hour, day, 0)):
                     if not windows >> kind & 1:
                         continue
@@ -243,6 +250,9 @@ class CountersProcessor:
         number = row_of(kind, start)
         window = counter.at_hand.get(number)
         if window is None:
+            spans = counter.head.spans
+            if not spans[2 * kind] <= start <= spans[2 * kind + 1]:
+                return None  # mostly a new minute: the store need not be asked
             payload = context.rows.get(key, number)
             if payload is None:
                 return None
@@ -258,11 +268,12 @@ class CountersProcessor:
             _keep(counter, row_of(kind, start), window)
             block = start // BLOCK[kind]
             row = block_row(kind, block)
-            payload = context.rows.get(key, row)
-            starts = decode_starts(payload) if payload is not None else []
-            context.rows.put(key, row, _encode([*starts, start]))
             spans = counter.head.spans
             first, last = spans[2 * kind], spans[2 * kind + 1]
+            is_known = first >= 0 and first // BLOCK[kind] <= block <= last // BLOCK[kind]
+            payload = context.rows.get(key, row) if is_known else None
+            starts = decode_starts(payload) if payload is not None else []
+            context.rows.put(key, row, _encode([*starts, start]))
             spans[2 * kind] = start if first < 0 else min(first, start)
             spans[2 * kind + 1] = max(last, start)
         context.count("counters_live", NAMES[kind])
@@ -430,7 +441,7 @@ def _lives(head: Head) -> bool:
 
 def _keep(counter: Counter, number: int, window: Window) -> None:
     at_hand = counter.at_hand
-    if len(at_hand) >= MAX_AT_HAND:
+    if len(at_hand) >= (MAX_AT_HAND_OF_FEW if counter.head.dimension in _FEW else MAX_AT_HAND):
         del at_hand[next(iter(at_hand))]
     at_hand[number] = window
 
