@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from stream_app.domain.counters import clients
+from stream_app.domain.counters import clients, lines
 from stream_app.domain.counters.clients import ACQUIRED, PAID, RETURNED, VISITED, answered, prune, touch
 from stream_app.domain.counters.dimensions import Addresses
-from stream_app.domain.counters.figures import ANSWERS, CLIENTS, DETRACTORS, PROMOTERS, REVENUE_CLIENTS
-from stream_app.domain.counters.lines import Where
-from stream_app.domain.counters.windows import DAYS, FOREVER
+from stream_app.domain.counters.facts import Facts
+from stream_app.domain.counters.figures import (
+    ACQUISITION,
+    ANSWERS,
+    CLIENTS,
+    DETRACTORS,
+    PROMOTERS,
+    RETENTION,
+    REVENUE_CLIENTS,
+    SESSIONS,
+)
+from stream_app.domain.counters.lines import Contribution, Line, Where
+from stream_app.domain.counters.rules import CounterRules
+from stream_app.domain.counters.windows import DAYS, FOREVER, Windows
+from stream_app.domain.times import DAY_MS
+from stream_app.processors.counters.contributing import JourneyCounter
 
 A = Where("google", "cpc", "spring", "Paid Search", "Google")
 B = Where("google", "cpc", "autumn", "Paid Search", "Google")
@@ -125,6 +139,40 @@ def test_days_that_cannot_change_any_more_are_forgotten_but_for_those_with_purch
     assert set(memory.reached[0].days) == {DAY, 9 * DAY}
     touch(gathered, memory, A, DAY, PAID, -1)
     assert ("channel", ("Paid Search",), "day 1") not in counted(gathered, REVENUE_CLIENTS)
+
+
+@pytest.mark.parametrize("stages", [VISITED, VISITED | ACQUIRED, PAID])
+def test_the_short_way_of_a_first_record_is_the_long_one(stages: int) -> None:
+    """In what it counts and in what it remembers, whatever came the same way before."""
+    for where, day, revision, settled_ms in (
+        (A, DAY, 1, 0),
+        (B, DAY, 1, 0),
+        (B, 0, 1, 0),
+        (B, 0, 2, 0),
+        (B, 0, 2, DAY_MS),
+    ):
+        memory = clients.decode(b"")
+        long: dict[Any, Any] = {}
+        prune(memory, revision, settled_ms)
+        touch(long, memory, where, day, stages, 1)
+        for _ in range(2):
+            short: dict[Any, Any] = {}
+            kept = clients.first(short, where, day, stages, revision, settled_ms)
+            assert (kept, short) == (clients.encode(memory), long)
+
+
+def test_a_session_that_is_no_longer_the_first_moves_its_client_from_acquisition_to_retention() -> None:
+    """It stays where it was, but an earlier one was found."""
+    counter = JourneyCounter(Facts(CounterRules()), Windows("UTC"), 0)
+    line = Line(5, ((SESSIONS, 1),), where=A)
+    first, later = (lines.encode(Contribution((line,), VISITED | stage)) for stage in (ACQUIRED, RETURNED))
+    gathered: dict[Any, Any] = {}
+    context: Any = SimpleNamespace(gather=lambda _: gathered, revision=1, now=0)
+    kept = counter.move(b"", first, b"", context)
+    assert counted(gathered, ACQUISITION)["all", (), "total"] == 1
+    counter.move(first, later, kept, context)
+    assert counted(gathered, ACQUISITION) == {}
+    assert counted(gathered, RETENTION)["all", (), "total"] == counted(gathered)["all", (), "total"] == 1
 
 
 def test_the_latest_score_of_a_client_counts_under_each_key_and_on_each_day() -> None:

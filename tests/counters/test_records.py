@@ -109,3 +109,28 @@ def test_the_bytes_are_what_the_type_encodes_to() -> None:
         keys = keys_json("source_medium", ("a\u2028b", 'x"\\'))
         body = Renderer("EUR", "v1").record("0" * 16, 3, kind, 29_000_000, "source_medium", keys, currency, found)
         assert msgspec.json.encode(msgspec.json.decode(body, type=LeadCounter)) == body
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_remembered_of_one_record_shows_in_no_other(seed: int) -> None:
+    """One renderer for many records that are nearly alike, against a new one for each."""
+    rng = random.Random(seed)
+    renderer, keys = Renderer("EUR", "v1"), keys_json("channel", ("Email",))
+    for _ in range(200):
+        found = figures(
+            sessions=rng.randrange(3), conversions=rng.randrange(2),
+            ad_clicks=rng.randrange(2), answers=rng.randrange(2),
+            **{name: rng.choice(("1", "2.50")) for name in ("value", "cost") if rng.random() < 0.5},
+        )  # fmt: skip
+        found.settle()
+        kind, currency = rng.randrange(4), rng.choice(("EUR", "USD", "JPY"))
+        asked = ("0" * 16, 7, kind, 29_000_000, "channel", keys, currency, found)
+        assert renderer.record(*asked) == Renderer("EUR", "v1").record(*asked)
+
+
+def test_the_memory_of_short_windows_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_app.domain.counters.records._MAX_SHORT", 10)
+    renderer = Renderer("EUR", "v1")
+    for sessions in range(100):
+        renderer.record("0" * 16, 7, HOUR, 29_000_000, "all", "{}", "EUR", figures(sessions=sessions))
+        assert len(renderer._short) <= 10

@@ -98,6 +98,8 @@ _ARRIVALS: Final = tuple(
 """What a client counts that comes to stages, by their bits."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Memory).decode
+_firsts: dict[tuple[Where, int, int, int, int], bytes] = {}
+_MAX_FIRSTS = 2_000
 _keys: dict[Where, bytes] = {}
 _MAX_KEYS = 20_000
 
@@ -110,6 +112,20 @@ def encode(memory: Memory) -> bytes:
 def decode(kept: bytes) -> Memory:
     """What `encode` has made; an empty memory from no bytes."""
     return _decode(kept) if kept else Memory()
+
+
+def first(gathered: Gathered, where: Where, day: int, stages: int, revision: int, settled_ms: int) -> bytes:
+    """The first record of a client without a memory: counts it, and gives the bytes to keep. As `prune`, `touch` and
+    `encode` would; many clients of a commit begin alike."""
+    alike = where, day, stages, revision, settled_ms
+    kept = _firsts.get(alike)
+    if kept is None:
+        if len(_firsts) >= _MAX_FIRSTS:
+            _firsts.clear()
+        reached = Reached(_key(where), _RECORDS[stages], {day: _RECORDS[stages]})
+        kept = _firsts[alike] = _encode(Memory([reached], (), revision, settled_ms // MINUTE_MS))
+    gather_line(gathered, Line(day, _ARRIVALS[stages], (), where, _EVERYWHERE, LONG_WINDOWS), 1)
+    return kept
 
 
 def touch(gathered: Gathered, memory: Memory, where: Where, day: int, stages: int, sign: int) -> None:

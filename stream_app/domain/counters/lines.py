@@ -117,25 +117,24 @@ def decode(kept: bytes) -> Contribution:
     return _decode(kept) if kept else NOTHING
 
 
-def gather(gathered: Gathered, old: Lines, new: Lines) -> None:
-    """Adds new − old to what a commit gathers."""
+def gather(gathered: Gathered, old: Lines, new: Lines) -> bool:
+    """Adds new − old to what a commit gathers. True if both are one line of counts in the same place and time."""
     if len(old) == 1 and len(new) == 1 and not old[0].amounts and not new[0].amounts:
         was, now = old[0], new[0]
-        if was.counts == now.counts and was == now:
-            return
         cell = _cell(now)
         if cell == _cell(was):  # the most frequent one by far: a session that went on
             change = dict(now.counts)
             for index, n in was.counts:
                 change[index] = change.get(index, 0) - n
             _add(gathered, cell, change)
-            return
+            return True
     for line in new:
         if line not in old:
             gather_line(gathered, line, 1)
     for line in old:
         if line not in new:
             gather_line(gathered, line, -1)
+    return False
 
 
 def gather_line(gathered: Gathered, line: Line, sign: int) -> None:

@@ -185,7 +185,7 @@ _RATES_TEMPLATE: Final = "{" + ",".join(f'"{name}":%s' for name in _RATES) + "}"
 ) = range(len(_RATES))
 _NULLS: Final = ["null"] * len(_RATES)
 _DIVIDE: Final = Context(prec=60)
-_MAX_SHORT: Final = 5_000
+_MAX_SHORT: Final = 10_000
 """Of about a kilobyte each."""
 _RATIO_UNIT: Final = Decimal("0.000001")
 _ZERO: Final = Decimal(0)
@@ -227,20 +227,17 @@ class Renderer:
     ) -> bytes:
         """The record's bytes, as msgspec would encode a `LeadCounter`. `keys` and `plan` are encoded already. By hand,
         since counters write more records than anything else."""
-        counts = figures.counts
-        if len(counts) < len(COUNTS):
-            counts = counts + _NO_COUNTS[len(counts) :]
         if kind < DAY:
-            shown, rest = self._short_window(counts, currency)
+            shown, rest = self._short_window(figures.counts, currency)
         else:
-            shown, rest = self._by_counts(counts, currency, plan, figures)
+            shown, rest = self._by_counts(figures.counts, currency, plan, figures)
         return (
             f'{{"id":"{record_id}","revision":{revision},"retracted":false,"truncated":false,'
             f'"rules_version":{self._version},"window":"{NAMES[kind]}",'
             f'"window_start":{"null" if kind == TOTAL else _time(start)},'
             f'"dimension":"{dimension}","keys":{keys},"currency":"{currency}",'
             f'"counts":{shown},'
-            f'"sums":{self._sums(currency, figures, counts)},'
+            f'"sums":{self._sums(currency, figures)},'
             f"{rest}"
         ).encode("utf-8", "surrogatepass")
 
@@ -258,6 +255,8 @@ class Renderer:
     def _by_counts(self, counts: list[int], currency: str, plan: bytes, long: Figures | None) -> tuple[str, str]:
         """The field `counts`, and all that follows the sums. `long`: the figures of a day or of `total`."""
         base = currency == self._base
+        if len(counts) < len(COUNTS):
+            counts = counts + _NO_COUNTS[len(counts) :]
         return (
             _COUNTS_TEMPLATE % _shown(counts) if base else "{}",
             f'"rates":{_rates(counts, currency, base=base, long=long)},'
@@ -266,20 +265,20 @@ class Renderer:
             f'"nps":{_nps(counts)}}}',
         )
 
-    def _sums(self, currency: str, figures: Figures, counts: list[int]) -> str:
+    def _sums(self, currency: str, figures: Figures) -> str:
         amounts = figures.amounts
         nothing = self._nothing.get(currency)
         if nothing is None:
             nothing = self._nothing[currency] = money.shown(_ZERO, currency)
             self._no_sums[currency] = _SUMS_TEMPLATE % (*[nothing] * len(AMOUNTS), 0, 0, 0, 0)
-        if not amounts and not any(counts[AD_CLICKS:ANSWERS]):
+        if not amounts and not any(figures.counts[AD_CLICKS:ANSWERS]):
             return self._no_sums[currency]
         return _SUMS_TEMPLATE % (
-            *(money.shown(amounts[index], currency) if index in amounts else nothing for index in range(len(AMOUNTS))),
-            counts[AD_CLICKS],
-            counts[IMPRESSIONS],
-            counts[TIME_TO_CONTACT_S],
-            counts[TIME_TO_CLOSE_S],
+            *[money.shown(amounts[index], currency) if index in amounts else nothing for index in range(len(AMOUNTS))],
+            figures.count(AD_CLICKS),
+            figures.count(IMPRESSIONS),
+            figures.count(TIME_TO_CONTACT_S),
+            figures.count(TIME_TO_CLOSE_S),
         )
 
 

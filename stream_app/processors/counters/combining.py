@@ -63,11 +63,13 @@ class Combiner:
             if not (any(counts.values()) or any(amounts.values())):
                 continue
             minute, where, dimensions, windows, currency, goal, extras = cell
+            by_all = minute, windows, currency, ""
             for key, dimension, keys, by_goal in addresses(where, dimensions, goal, extras):
                 delta = found.get(key)
                 if delta is None:
                     delta = found[key] = dimension, keys, {}
-                add_to(delta[2], (minute, windows, currency, by_goal), counts, amounts)
+                when = (minute, windows, currency, by_goal) if by_goal else by_all
+                add_to(delta[2], when, counts, amounts)
         _forward(DELTA, found, context)
 
 

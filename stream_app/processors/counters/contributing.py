@@ -41,19 +41,20 @@ class JourneyCounter:
 
     def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit]) -> bytes:
         """Counts `after` in place of `before`; gives what is to be remembered of the client."""
-        old = lines.decode(before)
+        old = lines.decode(before) if before else lines.NOTHING
         new = self._latest[1] if self._latest[0] == after else lines.decode(after)
         gathered = context.gather(DELTA)
-        lines.gather(gathered, old.lines, new.lines)
-        if old.lines and new.lines and old.stages == new.stages and old.answer == new.answer:
-            first, then = old.lines[0], new.lines[0]
-            if first.minute == then.minute and first.where == then.where:
-                return counts  # a session that went on: the client is where it was
+        is_at_rest = lines.gather(gathered, old.lines, new.lines)
+        if is_at_rest and old.stages == new.stages and old.answer == new.answer:
+            return counts  # a session that went on: the client is where it was
         was, now = self._reach(old), self._reach(new)
         if was == now and old.answer == new.answer:
             return counts
+        settled_ms = context.now - self._grace_ms
+        if not counts and was is None and now is not None and new.answer is None:
+            return clients.first(gathered, *now, context.revision, settled_ms)
         memory = clients.decode(counts)
-        clients.prune(memory, context.revision, context.now - self._grace_ms)
+        clients.prune(memory, context.revision, settled_ms)
         # What comes before what goes: a client that stays is not counted out and in again.
         for contribution, reach, sign in ((new, now, 1), (old, was, -1)):
             if reach is None:

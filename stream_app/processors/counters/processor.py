@@ -21,7 +21,7 @@ from stream_app.domain.counters.windows import (
     DAY,
     HOUR,
     LIFE,
-    MINUTE,
+    MINUTES,
     NAMES,
     TOTAL,
     Windows,
@@ -192,11 +192,7 @@ class CountersProcessor:
                 slot = change.currency or self._base, change.goal
                 if windows == ALL_WINDOWS and not is_expired(HOUR, hour, now):
                     add_to(hours.setdefault((hour, day), {}), slot, change.counts, change.amounts)
-                    if not is_expired(MINUTE, minute, now):
-                        add_to(found.setdefault((MINUTE, minute), {}), slot, change.counts, change.amounts)
-                    else:
-                        dropped += 1
-                    continue  # hours go on to their days all at once
+                    windows = MINUTES  # hours go on to their days all at once
                 for kind, start in enumerate((minute, hour, day, 0)):
                     if not windows >> kind & 1:
                         continue
