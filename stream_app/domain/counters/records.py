@@ -244,7 +244,7 @@ class Renderer:
     def _short_window(self, counts: list[int], currency: str) -> tuple[str, str]:
         """As `_by_counts`, remembered: short windows show nothing but their sums that does not follow from the counts,
         are the most, and much alike."""
-        alike = currency, *counts
+        alike: tuple[str | int, ...] = (currency, *counts)
         found = self._short.get(alike)
         if found is None:
             if len(self._short) >= _MAX_SHORT:

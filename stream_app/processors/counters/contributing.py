@@ -52,7 +52,8 @@ class JourneyCounter:
             return counts
         settled_ms = context.now - self._grace_ms
         if not counts and was is None and now is not None and new.answer is None:
-            return clients.first(gathered, *now, context.revision, settled_ms)
+            where, day, stages = now
+            return clients.first(gathered, where, day, stages, context.revision, settled_ms)
         memory = clients.decode(counts)
         clients.prune(memory, context.revision, settled_ms)
         # What comes before what goes: a client that stays is not counted out and in again.
