@@ -136,6 +136,11 @@ COUNTER_OVERFLOW = Metric(
     "counter_overflow_total", "counter",
     "Changes counted under `(other)`: their window had taken as many values of the dimension as it may.", ("window",),
 )  # fmt: skip
+REFERRAL_OVERFLOW = Metric(
+    "referral_overflow_total", "counter",
+    "Changes of referral programmes' figures counted under `(other)`: the dimension had all the values it may.",
+    ("dimension",),
+)  # fmt: skip
 COUNTERS_LIVE = Metric(
     "counters_live", "gauge", "Windows of counter keys opened less those expired since the worker started.",
     ("window",),
@@ -164,6 +169,7 @@ BUSINESS: Mapping[str, Metric] = {
     "rewards": REWARDS,
     "codes_displaced": CODES_DISPLACED,
     "referral_caps": REFERRAL_CAPS,
+    "referral_overflow": REFERRAL_OVERFLOW,
     "retractions": RETRACTIONS,
     "counter_deltas": COUNTER_DELTAS,
     "counter_deltas_expired": COUNTER_DELTAS_EXPIRED,

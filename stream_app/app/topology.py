@@ -58,7 +58,7 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
         cast("AnyProcessor", costs(settings)),
         cast("AnyProcessor", codes(settings)),
         cast("AnyProcessor", people(settings)),
-        cast("AnyProcessor", referral_counters(settings)),
+        cast("AnyProcessor", referral_counters(settings, partitions=count)),
     ]
     if settings.counters.enabled:
         processors.append(cast("AnyProcessor", counters(settings, partitions=count)))
@@ -174,11 +174,15 @@ def people(settings: Settings) -> PeopleProcessor:
     )
 
 
-def referral_counters(settings: Settings) -> ReferralCountersProcessor:
+def referral_counters(settings: Settings, *, partitions: int) -> ReferralCountersProcessor:
     """The processor of referral programmes' figures."""
     currency = settings.costs.base_currency or settings.site.currency
     return ReferralCountersProcessor(
-        Windows(settings.site.timezone), base_currency=currency, rules_version=rules_version(currency)
+        Windows(settings.site.timezone),
+        base_currency=currency,
+        rules_version=rules_version(currency),
+        values=settings.counters.values,
+        partitions=partitions,
     )
 
 

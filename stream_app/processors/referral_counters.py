@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 
+from stream_app.domain.counters.dimensions import OTHER
 from stream_app.domain.counters.windows import DAY, TOTAL, Windows, expires_at, is_expired
 from stream_app.domain.money import shown
 from stream_app.domain.referral.counting import (
+    BOUNDED,
     COHORT_COUNTS,
     COHORT_SUMS,
     COUNTERS,
@@ -26,6 +28,7 @@ from stream_app.domain.referral.counting import (
     figures_of,
     gather,
     key_of,
+    other_of,
     places,
     record_of,
 )
@@ -36,6 +39,9 @@ from stream_app.processors.people.books import Counted
 
 LONG_ONLY = frozenset({"users", "referring_customers", "invited_referred", *COHORT_COUNTS, *COHORT_SUMS})
 """Counted in `total` only; users stand in days as well, as they were at the day's end."""
+
+_PLACES = b"\x1fplaces\x1f"
+"""Begins the key of how many places a dimension has given: no key of a counter does."""
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _encode_record = msgspec.json.Encoder().encode
@@ -113,8 +119,12 @@ class ReferralCountersProcessor:
     kinds: Sequence[str] = (DELTA,)
     state_version = 1
 
-    def __init__(self, windows: Windows, *, base_currency: str, rules_version: str) -> None:
+    def __init__(
+        self, windows: Windows, *, base_currency: str, rules_version: str, values: int, partitions: int
+    ) -> None:
         self._windows = windows
+        self._share = -(-values // partitions)
+        """Keys of a bounded dimension that one task takes."""
         self._base = base_currency
         self._rules_version = rules_version
 
@@ -127,7 +137,11 @@ class ReferralCountersProcessor:
         return key_of(event.dimension, event.keys)
 
     def fold(self, key: bytes, state: Head | None, events: list[Delta], context: Context[Delta]) -> Head | None:
-        """Adds one commit's deltas of a key."""
+        """Adds one commit's deltas of a key. One that found no place when it came first finds none later, as places are
+        kept for ever: all of it counts under `(other)`."""
+        if state is None and not self._admit(events[0], context):
+            self._send_on(events, context)
+            return None
         head = state if state is not None else Head(events[0].dimension, events[0].keys)
         touched: dict[tuple[int, int], Figures] = {}
         since = -1
@@ -149,6 +163,27 @@ class ReferralCountersProcessor:
         for (kind, start), figures in sorted(touched.items()):
             self._add(key, head, kind, start, figures, context)
         return head
+
+    def _admit(self, delta: Delta, context: Context[Delta]) -> bool:
+        """Takes a place among the keys of a dimension, if there is one."""
+        if delta.dimension not in BOUNDED or delta.keys[-1] == OTHER:
+            return True
+        key = _PLACES + delta.dimension.encode()
+        payload = context.rows.get(key, 0)
+        taken = int.from_bytes(payload, "big") if payload is not None else 0
+        if taken >= self._share:
+            return False
+        context.rows.put(key, 0, (taken + 1).to_bytes(4, "big"))
+        return True
+
+    @staticmethod
+    def _send_on(events: list[Delta], context: Context[Delta]) -> None:
+        gathered = context.gather(DELTA)
+        for delta in events:
+            where = (other_of((delta.dimension, delta.keys)),)
+            for change in delta.changes:
+                gather(gathered, where, change.minute, change.figures)
+            context.count("referral_overflow", delta.dimension)
 
     def _add(self, key: bytes, head: Head, kind: int, start: int, more: Figures, context: Context[Delta]) -> None:
         row = kind << 30 | start

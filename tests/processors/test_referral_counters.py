@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from decimal import Decimal
 from typing import Any, cast
 
 from stream_app.domain.counters.windows import Windows
 from stream_app.domain.referral.counting import Change, Delta, Figures
-from stream_app.processors.referral_counters import ReferralCountersProcessor
-from tests.processors.harness import T0, DictRows
+from stream_app.processors.referral_counters import ReferralCountersProcessor, combine
+from tests.processors.harness import MINUTE, T0, DictRows
 
 
 class Commit:
@@ -21,14 +22,59 @@ class Commit:
     def __init__(self, rows: DictRows) -> None:
         self.rows = rows
         self.written: dict[str, dict[str, Any]] = {}
+        self.gathered: dict[Any, Any] = {}
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.forwarded: list[tuple[bytes, bytes]] = []
 
     def emit(self, _topic: str, _key: bytes, value: bytes | None) -> None:
         record = json.loads(value or b"{}")
         self.written[record["currency"]] = record
 
+    def gather(self, _kind: str) -> dict[Any, Any]:
+        return self.gathered
+
+    def forward(self, _kind: str, key: bytes, value: bytes) -> None:
+        self.forwarded.append((key, value))
+
+    def count(self, name: str, label: str = "", n: int = 1) -> None:
+        self.counts[name, label] += n
+
+
+def test_codes_that_find_no_place_count_together_for_ever() -> None:
+    """Four values on two partitions: a task takes two of a dimension, and of programmes whatever there are."""
+    counters = ReferralCountersProcessor(
+        Windows("UTC"), base_currency="EUR", rules_version="test", values=4, partitions=2
+    )
+    rows = DictRows()
+    states: dict[bytes, Any] = {}
+    invites: Counter[tuple[str, ...]] = Counter()
+    overflows = 0
+    codes = [("code", ("friends", code)) for code in ("a", "b", "c", "d", "a", "c")]
+    for place in [*codes, *(("program", (name,)) for name in ("friends", "p", "q"))]:
+        arriving = [Delta(*place, (Change(T0 // MINUTE, Figures({"invites": 1}, {"EUR": {"paid": Decimal(2)}})),))]
+        for _ in range(2):
+            commit = Commit(rows)
+            for delta in arriving:
+                key = counters.key_of(delta)
+                states[key] = counters.fold(key, states.get(key), [delta], cast(Any, commit))
+            combine(commit.gathered, cast(Any, commit))
+            arriving = [counters.decoder("")(key, value, 0) for key, value in commit.forwarded]
+            overflows += commit.counts["referral_overflow", "code"]
+        assert not arriving, "what was sent on has a place"
+    for state in states.values():
+        if state is not None:
+            invites[state.keys] = state.total.counts["invites"]
+            assert state.total.sums["EUR"]["paid"] == 2 * invites[state.keys]
+    assert invites == {
+        ("friends", "a"): 2, ("friends", "b"): 1, ("friends", "(other)"): 3, ("friends",): 1, ("p",): 1, ("q",): 1,
+    }  # fmt: skip
+    assert overflows == 3
+
 
 def test_a_new_customer_changes_what_one_has_brought_in_every_currency() -> None:
-    counters = ReferralCountersProcessor(Windows("UTC"), base_currency="EUR", rules_version="test")
+    counters = ReferralCountersProcessor(
+        Windows("UTC"), base_currency="EUR", rules_version="test", values=4, partitions=2
+    )
     rows = DictRows()
     state = None
     for counts, sums in (

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from stream_app.domain.counters.dimensions import OTHER
 from stream_app.domain.counters.records import price, ratio
 from stream_app.domain.counters.windows import DAY, NAMES, TOTAL
 from stream_app.domain.money import add, shown
@@ -39,6 +40,8 @@ REFERRED: Final = "referred_"
 """Begins the name of what is counted of referred customers; without it: of all."""
 COHORT_COUNTS: Final = tuple(REFERRED * i + name for i in (0, 1) for name in ("customers", *REPEATS))
 COHORT_SUMS: Final = ("revenue", f"{REFERRED}revenue")
+BOUNDED: Final = frozenset({"code", "advocate_kind"})
+"""Dimensions of which anybody can make up values: those that find no place count under `(other)` of their programme."""
 BLOCKS: Final = frozenset({"own_code", "existing_customer", "code_not_valid"})
 
 
@@ -187,6 +190,12 @@ def figures_of(counts: Mapping[str, int], currency: str, sums: Sums) -> Figures:
     """A reward's figures."""
     amounts = {name: amount for name in SUMS if (amount := getattr(sums, name))}
     return Figures(dict(counts), {currency: amounts} if amounts else {})
+
+
+def other_of(place: Place) -> Place:
+    """Where what finds no place counts."""
+    dimension, keys = place
+    return dimension, (*keys[:-1], OTHER)
 
 
 def key_of(dimension: str, keys: tuple[str, ...]) -> bytes:
