@@ -36,7 +36,10 @@ def refuses(worker: Member, *texts: str, **changes: object) -> None:
 def set_offsets(field: Arena, offsets: dict[tuple[str, int], tuple[int, str]]) -> None:
     async def commit() -> None:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-        consumer = AIOKafkaConsumer(bootstrap_servers=field.bootstrap, group_id=field.spec.app_id)
+        # Committing by itself when it stops, it would write its positions without our metadata.
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=field.bootstrap, group_id=field.spec.app_id, enable_auto_commit=False
+        )
         await consumer.start()
         try:
             tps = {TopicPartition(*place): OffsetAndMetadata(*at) for place, at in offsets.items()}
