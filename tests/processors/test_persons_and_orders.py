@@ -383,3 +383,19 @@ def test_a_change_of_rules_never_resolves_the_past_again() -> None:
         f"session {result.sessions[-1]['channel']} closed".encode(): 1,
         f"conversion purchase Direct > {channel} None".encode(): 1,
     }
+
+
+def test_a_refund_that_loses_its_id_to_another_event_is_taken_back_from_a_settled_order() -> None:
+    """A tracker gives one id to a refund and to a conversion of the same moment; only one of them stands."""
+    other = conversion(600_000, "same", "c1")
+    result = run(
+        [
+            click(0, "a", "c1"),
+            refund(600_000, "same", "c1"),
+            (*buy(0, "late", "c1")[:2], T0 + HOUR + 1),
+            (*other[:2], T0 + HOUR + 9 * MINUTE),
+        ]
+    )
+    late = next(record for record in result.conversions if record["event_id"] == "late")
+    assert late["refunds"] == []
+    assert late["refunded_value"] in {None, "0.00"}

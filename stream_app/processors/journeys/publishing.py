@@ -100,8 +100,8 @@ class Publisher:
         if late is not None:
             self._late(key, client_id, client, late, context)
         if everything:
-            self._refunds(client_id, client, context)
-            self._orders(key, client_id, client, heard, context)
+            gone = self._refunds(client_id, client, context)
+            self._orders(key, client_id, client, heard, context, every=gone)
             if published:
                 self._retract_others(key, client_id, client, sessions, context)
         if self.views.persons and (head.owners or head.guests or stored.linked):
@@ -245,11 +245,11 @@ class Publisher:
         context.rows.put(key, order.row, None)
         stored.orders = tuple(other for other in stored.orders if other is not order)
 
-    def _refunds(self, client_id: str, client: Client, context: Context[Hit]) -> None:
-        """Refunds within grace: their orders are told."""
+    def _refunds(self, client_id: str, client: Client, context: Context[Hit]) -> bool:
+        """Refunds within grace: their orders are told. True if one is gone: another event has taken its id."""
         before = client.stored.refunding
         if not before and not client.head.refunds:
-            return
+            return False
         now = {}
         for refund in client.head.refunds:
             name = refund_id(client_id, refund.id)
@@ -257,6 +257,7 @@ class Publisher:
         for name, told in before.items():
             tell(told, (), name, context)
         client.stored.refunding = now
+        return bool(before)
 
     @staticmethod
     def settle_refunds(client_id: str, client: Client) -> None:
@@ -265,8 +266,18 @@ class Publisher:
         refunding = client.stored.refunding
         client.stored.refunding = {name: told for name, told in refunding.items() if name in unsettled}
 
-    def _orders(self, key: bytes, client_id: str, client: Client, heard: Heard | None, context: Context[Hit]) -> None:
-        """Settled conversions that may have changed: by refunds, by rulings, by what other clients saw."""
+    def _orders(
+        self,
+        key: bytes,
+        client_id: str,
+        client: Client,
+        heard: Heard | None,
+        context: Context[Hit],
+        *,
+        every: bool,
+    ) -> None:
+        """Settled conversions that may have changed: by refunds, by rulings, by what other clients saw; or `every` one,
+        where a refund is gone and does not say any more whose it was."""
         stored = client.stored
         if not stored.orders and not stored.held:
             return
@@ -277,7 +288,7 @@ class Publisher:
             concerned |= heard.orders
             since = heard.since
         for order in (*stored.orders, *stored.held):
-            if order.key in concerned or since <= order.at:
+            if every or order.key in concerned or since <= order.at:
                 self._order(key, client_id, client, order, context)
 
     def _order(self, key: bytes, client_id: str, client: Client, order: Order, context: Context[Hit]) -> None:
