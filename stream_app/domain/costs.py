@@ -17,17 +17,12 @@ from msgspec import Meta
 from stream_app.domain import money
 from stream_app.domain.errors import Refused
 from stream_app.domain.events import (
-    MAX_RECORD,
-    MAX_TEXT,
     Amount,
     Id,
     OptionalId,
     Text,
-    check_id,
-    check_size,
-    check_utf8,
     money_of,
-    refusal,
+    read_record,
 )
 from stream_app.domain.sources.model import Source
 from stream_app.domain.sources.resolver import SourceResolver
@@ -107,21 +102,7 @@ _TEXTS = ("source", "medium", "campaign", "term", "content", "account")
 
 def read_cost(value: bytes | None) -> Cost:
     """A checked row; its amount is left to `spend_of`. Raises Refused, and nothing else, whatever the bytes."""
-    try:
-        cost = _decode(value)  # type: ignore[arg-type]  # None raises TypeError like any other non-record
-    except (ValueError, TypeError, RecursionError) as error:
-        raise refusal(value, error) from None
-    assert value is not None
-    check_utf8(value)
-    if len(value) > MAX_RECORD:
-        raise Refused("too_large", f"record: at most {MAX_RECORD} bytes")
-    for field in _IDS:
-        text = getattr(cost, field)
-        if text:
-            check_id(field, text)
-    if len(value) > MAX_TEXT:
-        for field in _TEXTS:
-            check_size(field, getattr(cost, field), MAX_TEXT)
+    cost = read_record(_decode, value, _IDS, _TEXTS)
     if cost.day < _EPOCH:
         raise Refused("bad_field", "day: expected a day between 1970 and 9999")
     return cost

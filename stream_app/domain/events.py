@@ -8,7 +8,7 @@ characters) is done here, and only when it can matter: a record of at most 2,048
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Literal, TypeVar
@@ -137,27 +137,34 @@ def read_click(value: bytes | None) -> Click:
 
 def read_conversion(value: bytes | None) -> Conversion:
     """A checked conversion or refund; amounts are left to `money_of`. Raises Refused, and nothing else."""
-    try:
-        conversion = _conversion(value)  # type: ignore[arg-type]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise refusal(value, error) from None
-    assert value is not None
-    check_utf8(value)
-    if len(value) > MAX_RECORD:
-        raise Refused("too_large", f"record: at most {MAX_RECORD} bytes")
-    for field in ("event_id", "client_id", "order_id", "lead_id", "user_id"):
-        text = getattr(conversion, field)
-        if text:
-            check_id(field, text)
-    if len(value) > MAX_TEXT:
-        for field in _CONVERSION_TEXTS:
-            check_size(field, getattr(conversion, field), MAX_TEXT)
+    conversion = read_record(_conversion, value, _CONVERSION_IDS, _CONVERSION_TEXTS)
+    if value is not None and len(value) > MAX_TEXT:
         for name, text in (conversion.segment or {}).items():
             check_size("segment", name, MAX_TEXT)
             check_size("segment", text, MAX_TEXT)
     if conversion.kind == "refund" and not conversion.order_id:
         raise Refused("missing_field", "order_id: a refund names the order it refunds")
     return conversion
+
+
+def read_record(decode: Callable[[bytes], E], value: bytes | None, ids: Iterable[str], texts: Iterable[str]) -> E:
+    """A record of any input with its ids and texts checked. Raises Refused, and nothing else, whatever the bytes."""
+    try:
+        record = decode(value)  # type: ignore[arg-type]  # None raises TypeError like any other non-record
+    except (ValueError, TypeError, RecursionError) as error:
+        raise refusal(value, error) from None
+    assert value is not None
+    check_utf8(value)
+    if len(value) > MAX_RECORD:
+        raise Refused("too_large", f"record: at most {MAX_RECORD} bytes")
+    for field in ids:
+        text = getattr(record, field)
+        if text:
+            check_id(field, text)
+    if len(value) > MAX_TEXT:
+        for field in texts:
+            check_size(field, getattr(record, field), MAX_TEXT)
+    return record
 
 
 def moment(occurred_at: int | datetime) -> int:
@@ -200,6 +207,7 @@ def check_utf8(value: bytes) -> None:
         raise Refused("bad_json", "record: not valid UTF-8") from None
 
 
+_CONVERSION_IDS = ("event_id", "client_id", "order_id", "lead_id", "user_id")
 _CONVERSION_TEXTS = (
     "goal",
     "promo_code",

@@ -11,18 +11,13 @@ from msgspec import Meta
 
 from stream_app.domain.errors import Refused
 from stream_app.domain.events import (
-    MAX_RECORD,
-    MAX_TEXT,
     Amount,
     Id,
     OptionalId,
     Text,
     Time,
-    check_id,
-    check_size,
-    check_utf8,
     moment,
-    refusal,
+    read_record,
 )
 from stream_app.domain.money import check_currency, parse_amount
 from stream_app.domain.sources.model import Source
@@ -110,22 +105,7 @@ _TEXTS = ("reason", "owner", "source", "medium", "campaign")
 
 def read_lead_update(value: bytes | None) -> LeadUpdate:
     """A checked update; amounts are left to `compact`. Raises Refused, and nothing else, whatever the bytes."""
-    try:
-        update = _decode(value)  # type: ignore[arg-type]  # None raises TypeError like any other non-record
-    except (ValueError, TypeError, RecursionError) as error:
-        raise refusal(value, error) from None
-    assert value is not None
-    check_utf8(value)
-    if len(value) > MAX_RECORD:
-        raise Refused("too_large", f"record: at most {MAX_RECORD} bytes")
-    for field in _IDS:
-        text = getattr(update, field)
-        if text:
-            check_id(field, text)
-    if len(value) > MAX_TEXT:
-        for field in _TEXTS:
-            check_size(field, getattr(update, field), MAX_TEXT)
-    return update
+    return read_record(_decode, value, _IDS, _TEXTS)
 
 
 def compact(update: LeadUpdate, currency: str, resolver: SourceResolver, *, late: bool = False) -> Update:

@@ -12,17 +12,12 @@ from msgspec import Meta, Raw
 from stream_app.domain.contacts import NO_CONTACT, Contact
 from stream_app.domain.errors import Refused
 from stream_app.domain.events import (
-    MAX_RECORD,
-    MAX_TEXT,
     Amount,
     Id,
     OptionalId,
     Text,
     Time,
-    check_id,
-    check_size,
-    check_utf8,
-    refusal,
+    read_record,
 )
 from stream_app.domain.referral.codes import Claim, Form, normal_code
 from stream_app.domain.referral.facts import Moment
@@ -64,24 +59,13 @@ class ReferralEvent(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(ReferralEvent).decode
+_IDS = ("event_id", "user_id", "client_id", "reward_id")
 _TEXTS = ("program", "code", "promo_code", "email", "phone", "name", "ip", "channel")
 
 
 def read_referral_event(value: bytes | None) -> ReferralEvent:
     """A checked event; the programme is left to who knows them. Raises Refused, and nothing else."""
-    try:
-        event = _decode(value)  # type: ignore[arg-type]  # None raises TypeError like any other non-record
-    except (ValueError, TypeError, RecursionError) as error:
-        raise refusal(value, error) from None
-    assert value is not None
-    check_utf8(value)
-    if len(value) > MAX_RECORD:
-        raise Refused("too_large", f"record: at most {MAX_RECORD} bytes")
-    for field in ("event_id", "user_id", "client_id", "reward_id"):
-        check_id(field, getattr(event, field) or "")
-    if len(value) > MAX_TEXT:
-        for field in _TEXTS:
-            check_size(field, getattr(event, field), MAX_TEXT)
+    event = read_record(_decode, value, _IDS, _TEXTS)
     match event.type:
         case "enrolled":
             _check_codes(event)
