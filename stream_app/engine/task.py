@@ -62,6 +62,7 @@ class Task:
         observer: Observer,
         probe: Probe,
         on_failure: Callable[[Task, BaseException], None],
+        turn: asyncio.Lock,
     ) -> None:
         self.partition = partition
         self.topology = topology
@@ -79,6 +80,7 @@ class Task:
         self._observer = observer
         self._probe = probe
         self._on_failure = on_failure
+        self._turn = turn
         self._bench: Workbench | None = None
         self._gathered: list[Chunk] = []
         self._gathered_records = 0
@@ -211,8 +213,11 @@ class Task:
             self._wake.clear()
 
     async def _work(self) -> bool:
-        chunks, self._gathered, self._gathered_records = self._gathered, [], 0
-        batch = await self.bench.work(chunks, self._taken_of(chunks), self._clock.monotonic_ms())
+        # One task of a worker works at a time. There is one core: side by side, all would be done when the last is, and
+        # all of their commits would be in memory at once. Whoever waits gathers meanwhile.
+        async with self._turn:
+            chunks, self._gathered, self._gathered_records = self._gathered, [], 0
+            batch = await self.bench.work(chunks, self._taken_of(chunks), self._clock.monotonic_ms())
         if batch is None:
             return False
         await self._landed()

@@ -52,6 +52,8 @@ class Tasks:
         self._reopeners: set[asyncio.Task[None]] = set()
         self._closing = False
         self._epoch = 0
+        self._turn = asyncio.Lock()
+        """Held by the task that works."""
 
     # -- assignment -----------------------------------------------------------------------------------
     async def assign(self, partitions: Collection[int]) -> None:
@@ -106,6 +108,7 @@ class Tasks:
             observer=world.observer,
             probe=world.probe,
             on_failure=self._failed,
+            turn=self._turn,
         )
 
     async def _open(self, tasks: list[Task]) -> None:

@@ -21,8 +21,8 @@ from .streamtime import StreamTime
 from .topology import Topology
 
 _NONE: tuple[()] = ()
-_YIELD_EVERY = 2_000
-"""Records or keys between two chances for the event loop: about ten milliseconds."""
+_YIELD_EVERY = 256
+"""Records or keys between two chances for the event loop: some milliseconds. A commit on its way needs dozens."""
 TIMERS_PER_COMMIT = 5_000
 
 # Headers of forwarded, re-keyed and replayed records

@@ -240,13 +240,13 @@ class Engine(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cache_entries: Annotated[
         int,
         _key(
-            "Decoded states kept in memory, per worker: 3 to 7 KB each, and while a worker catches up as many again. "
+            "Decoded states kept in memory, per worker: 3 to 4 KB each. "
             "Enough for the visits of the last half hour saves reading them again when they close.",
             unit="states",
             ge=0,
             le=100_000_000,
         ),
-    ] = 100_000
+    ] = 200_000
     block_cache_mb: Annotated[
         int, _key("Memory of the store for reading, shared by all partitions of a worker.", unit="MiB", ge=8)
     ] = 128

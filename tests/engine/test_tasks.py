@@ -201,6 +201,39 @@ def test_turns_to_commit_come_once_an_interval_and_are_spread_over_the_tasks() -
     assert next_turn(7.0, 0, 0.5) == 7.0, "no interval: at once"
 
 
+async def test_one_task_works_at_a_time_and_whoever_waits_gathers(bench: Bench) -> None:
+    """Side by side, all tasks' commits would be built when the last is, and be in memory at once."""
+    tasks = bench.make()
+    await tasks.assign([0, 1])
+    first, second = await bench.running(0, 1), tasks.tasks[1]
+    sizes: dict[int, list[int]] = {0: [], 1: []}
+    working: list[int] = []
+    fed_meanwhile = False
+
+    for task in (first, second):
+        plain = task.bench.work
+
+        async def work(chunks: Any, *given: Any, task: Any = task, plain: Any = plain) -> Any:
+            nonlocal fed_meanwhile
+            working.append(task.partition)
+            assert working == [task.partition], "the other one is at work"
+            sizes[task.partition].append(len(chunks))
+            made = await plain(chunks, *given)
+            if task is first and not fed_meanwhile:
+                fed_meanwhile = True
+                for number in range(3):
+                    second.feed(bench.chunk(second, [(f"e{number}", "k", 0)]))
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+            working.remove(task.partition)
+            return made
+
+        task.bench.work = work  # type: ignore[method-assign]
+    first.feed(bench.chunk(first, [("e", "k", 0)]))
+    await until(lambda: fed_meanwhile and not working and second.idle and first.idle)
+    assert [n for n in sizes[1] if n] == [3]
+
+
 async def test_a_failure_after_a_revocation_is_nobodys(bench: Bench) -> None:
     """A task that fails while it drains is closed, not opened again: that would leave an unowned task open."""
     failing = asyncio.Event()

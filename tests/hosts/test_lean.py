@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.consumer import fetcher
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -102,6 +106,28 @@ async def test_lean_records_equal_those_of_the_client(
         wanted = [r for r in whole if r[0] >= start]
         assert await _read(broker.bootstrap, topic, lean.as_parsed, isolation, start, end, None) == wanted
     assert await _read(broker.bootstrap, topic, lean.as_parsed, isolation, 0, end, 3) == whole
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_was_fetched_is_free_as_soon_as_it_is_taken_or_dropped(taken: bool) -> None:
+    """Without the garbage collector, which comes rarely: responses are megabytes each."""
+    batch = lean.LeanBatch(1 << 20, 0, is_transactional=False)
+    batch.fill([(b"k", b"v", ())], 0, 1_700_000_000_000)
+    place = TopicPartition("t", 0)
+    state = SimpleNamespace(paused=not taken, position=0, consumed_to=lambda _: None)
+    assignment = SimpleNamespace(active=True, state_value=lambda _: state)
+    gc.disable()
+    try:
+        records = lean.LeanPartitionRecords(
+            place, MemoryRecords(bytes(batch._build())), [], 0, None, None, True, fetcher.READ_COMMITTED
+        )
+        found = lean.LeanFetchResult(place, assignment=assignment, partition_records=records, backoff=0)
+        held = weakref.ref(records)
+        del records
+        assert len(found.getall()) == (1 if taken else 0)
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_the_client_still_has_what_is_replaced() -> None:

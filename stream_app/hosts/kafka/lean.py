@@ -33,6 +33,17 @@ class LeanPartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # a
 
     next_fetch_offset: int
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        # Made with every response, it would hold the response, and be held by it: megabytes each that only the garbage
+        # collector would free, which comes rarely here.
+        self._records_iterator: Any = None
+
+    def __next__(self) -> Any:
+        if self._records_iterator is None:
+            self._records_iterator = self._unpack_records()
+        return super().__next__()
+
     def _unpack_records(self) -> Iterator[Any]:
         """One by one, for those who ask so: positions move with each record."""
         for batch in self.batches():
