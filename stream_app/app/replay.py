@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import gc
 import gzip
 import heapq
 import json
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import msgspec
 
@@ -79,7 +80,12 @@ def run_replay(
 
     Raises OSError for files that cannot be read or written. `progress` hears how many records are done.
     """
-    return asyncio.run(_replay(settings, request, progress))
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1_000_000, 10, 1_000_000)  # as a worker does (decision 0011)
+    try:
+        return asyncio.run(_replay(settings, request, progress))
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 async def _replay(settings: Settings, request: ReplayRequest, progress: Callable[[int], None]) -> ReplayReport:
@@ -172,12 +178,20 @@ def _lines(path: Path, topic: int, disturb: random.Random | None, grace: int) ->
 def _times(value: bytes) -> tuple[int | None, int | None]:
     """(occurred_at, received_at) in ms, each None if absent or unusable: the record itself is judged by the decoder."""
     try:
-        record = json.loads(value)
+        record = _json(value)
     except (ValueError, RecursionError):
         return None, None
     if not isinstance(record, dict):
         return None, None
     return _ms(record.get("occurred_at")), _ms(record.get("received_at"))
+
+
+def _json(value: bytes) -> Any:
+    """What msgspec reads three times as fast, and whatever else Python takes for JSON."""
+    try:
+        return _decode_json(value)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return json.loads(value)
 
 
 def _ms(value: object) -> int | None:
@@ -206,7 +220,7 @@ def _day(value: bytes) -> int:
 def _key(topic: str, value: bytes) -> bytes | None:
     """The record's key is the id named in the contract."""
     try:
-        key = json.loads(value).get(KEYS[topic])
+        key = _json(value).get(KEYS[topic])
     except (ValueError, AttributeError, RecursionError):
         return None
     return key.encode("utf-8", "surrogatepass") if isinstance(key, str) else None
@@ -296,6 +310,7 @@ class _Id(msgspec.Struct):
     id: str
 
 
+_decode_json = msgspec.json.Decoder().decode
 _decode_id = msgspec.json.Decoder(_Id).decode
 
 

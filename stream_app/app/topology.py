@@ -34,6 +34,8 @@ from stream_app.processors.lead_referrals import LeadReferrals
 from stream_app.processors.leads import LeadsProcessor
 from stream_app.processors.orders import OrdersProcessor
 from stream_app.processors.people import PeopleProcessor
+from stream_app.processors.people.leaps import WAITING
+from stream_app.processors.people.leaps import combine as combine_waiting
 from stream_app.processors.persons import PersonsProcessor
 from stream_app.processors.referral_counters import ReferralCountersProcessor, RewardsCounter
 from stream_app.processors.referral_counters import combine as combine_referrals
@@ -74,6 +76,7 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
             DELTA: Combiner(settings.counters.dimensions),
             OVERFLOW: combine_overflow,
             REFERRAL_DELTA: combine_referrals,
+            WAITING: combine_waiting,
         },
     )
 

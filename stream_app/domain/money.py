@@ -49,6 +49,7 @@ LARGEST = Decimal(10) ** 15
 FINEST = 9
 """Most digits after the point that an input may have."""
 
+_ZEROS = {currency: f"{0:.{digits}f}" for currency, digits in MINOR_UNITS.items()}
 _EXACT = Context(prec=60)
 """Wide enough for the sum of a million of the largest amounts with the finest fractions."""
 _AMOUNT = re.compile(rb"(-?)(\d{1,40})(?:\.(\d{1,40}))?(?:[eE]([+-]?\d{1,3}))?")
@@ -95,6 +96,8 @@ def rounded(amount: Decimal, currency: str) -> Decimal:
 
 def shown(amount: Decimal, currency: str) -> str:
     """A decimal string for outputs, with all digits of the minor unit."""
+    if not amount:
+        return _ZEROS.get(currency) or f"{rounded(Decimal(0), currency):f}"
     text = f"{rounded(amount, currency):f}"
     return text[1:] if text.startswith("-") and not text.strip("-0.") else text
 

@@ -187,39 +187,54 @@ class CodesProcessor:
     def _code(self, key: bytes, register: Register, events: list[Heard], context: Context[Heard]) -> None:
         self._forget(key, register, context)
         before = ruling(register.claims)
-        asking: dict[str, int] = {}
+        asking: dict[str, Question] = {}
         claimed: dict[str, Heard] = {}
         for event in events:
-            if event.kind == QUESTION:
-                if isinstance(event.body, Question):
-                    until = max(event.body.until, context.now + MINUTE_MS - self._open_ms)
-                    asking[event.id] = max(until, asking.get(event.id, 0))
-            elif event.kind == VISIT:
-                if isinstance(event.body, Visit):
-                    at = event.body.at
+            match event.body:
+                case Question() as question:
+                    earlier = asking.get(event.id)
+                    until = max(question.until, earlier.until if earlier is not None else 0)
+                    asking[event.id] = Question(until, question.known)
+                case Visit(at=at):
                     register.visits[event.id] = at, max(at + self._open_ms, context.now + MINUTE_MS)
-                else:
+                case Claim() as claim:
+                    register.claims[event.id] = claim
+                    claimed[event.id] = event
+                case _ if event.kind == VISIT:
                     register.visits.pop(event.id, None)
-            elif event.body is None:
-                register.claims.pop(event.id, None)
-            else:
-                register.claims[event.id] = cast("Claim", event.body)
-                claimed[event.id] = event
-        after = ruling(register.claims)
+                case _ if event.kind == CLAIM:
+                    register.claims.pop(event.id, None)
         self._refuse(register, claimed, context)
-        code = key[len(CODE_KEY) :].decode()
-        told = set(asking)
+        self._answer(key, register, before, asking, context)
+        self._count_visits(key, register, context)
+        for person, question in asking.items():
+            until = max(question.until, context.now + MINUTE_MS - self._open_ms)
+            self._keep(key, register, Asked(person.encode(), until), context)
+
+    def _answer(
+        self,
+        key: bytes,
+        register: Register,
+        before: tuple[Claim, ...],
+        asking: dict[str, Question],
+        context: Context[Heard],
+    ) -> None:
+        """Whoever asks and does not know it yet is told; after a change everybody."""
+        after = ruling(register.claims)
+        if not after and not before:
+            return
+        answer = Answer(after) if after else None
+        digest = answer.digest if answer is not None else 0
+        told = {person for person, question in asking.items() if question.known != digest}
         if after != before:
+            told.update(asking)
             told.update(
                 asked.person.decode() for page in register.pages for asked in self._page(key, page, context.rows)
             )
-        if after or before:
-            answer = encode_body(Letter(code, Answer(after) if after else None))
-            for person in sorted(told):
-                context.forward(ANSWER, person.encode(), answer)
-        self._count_visits(key, register, context)
-        for person, until in asking.items():
-            self._keep(key, register, Asked(person.encode(), until), context)
+        code = key[len(CODE_KEY) :].decode()
+        letter = encode_body(Letter(code, answer))
+        for person in sorted(told):
+            context.forward(ANSWER, person.encode(), letter)
 
     @staticmethod
     def _refuse(register: Register, claimed: dict[str, Heard], context: Context[Heard]) -> None:

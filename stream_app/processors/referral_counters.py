@@ -72,9 +72,13 @@ class RewardsCounter:
         """Counts `after` in place of `before`, in the window of the conversion."""
         minute = entry.walk.purchase.at // MINUTE_MS
         gathered = context.gather(DELTA)
-        for counted, sign in ((before, -1), (after, 1)):
-            figures = figures_of(counted.counts, counted.currency, counted.sums)
-            gather(gathered, counted.places, minute, figures, sign)
+        was, now = (figures_of(counted.counts, counted.currency, counted.sums) for counted in (before, after))
+        if before.places and before.places != after.places:
+            gather(gathered, before.places, minute, was, -1)
+        elif before.places:
+            now.add(was, -1)
+            now.tidy()
+        gather(gathered, after.places, minute, now)
 
     def person(self, before: Mapping[Cell, int], after: Mapping[Cell, int], context: Context[Any]) -> None:
         """Counts what a person counts for besides rewards."""

@@ -15,6 +15,7 @@ from stream_app.engine.processor import Rejected
 from stream_app.processors.codes import CodesProcessor
 from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.people import PeopleProcessor
+from stream_app.processors.people.leaps import WAITING, combine
 from tests.processors.harness import DAY, HOUR, MINUTE, T0, DictRows
 
 GRACE = HOUR
@@ -57,6 +58,7 @@ class Commit:
         self.revision = net.revision
         self.rows = rows
         self.net = net
+        self.gathered: dict[str, dict[Any, Any]] = {}
 
     def emit(self, topic: str, key: bytes, value: bytes) -> None:
         record = json.loads(value)
@@ -72,7 +74,7 @@ class Commit:
         self.net.rejected.append((reason, detail))
 
     def gather(self, kind: str) -> dict[Any, Any]:
-        return {}
+        return self.gathered.setdefault(kind, {})
 
     def count(self, name: str, label: str = "", n: int = 1) -> None:
         self.net.counts[name] += n
@@ -176,6 +178,7 @@ class Net:
                 self.cached[place] = state
                 self.dues[place] = processor.due(state)
                 assert not 0 < self.dues[place] <= self.now, (place, self.dues[place], "what is due was done")
+            combine(commit.gathered.get(WAITING, {}), commit)
         if self.drop_cache:
             self.cached.clear()
 

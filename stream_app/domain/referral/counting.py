@@ -120,43 +120,6 @@ class Cell(NamedTuple):
     minute: int
 
 
-def person_counts(
-    memberships: Sequence[Membership],
-    programs: Iterable[str],
-    bound: Mapping[str, int],
-    invites: Mapping[str, int],
-    sales: Sales,
-    referred_in: Collection[str],
-) -> dict[Cell, int]:
-    """What a person counts for besides rewards: as a user of programmes, as one who refers, as a customer, referred
-    in the programmes `referred_in`."""
-    cells: dict[Cell, int] = {}
-    active: dict[str, str] = {}
-    for membership in memberships:
-        program = membership.program
-        was = active.get(program)
-        if membership.joined == (was is not None):
-            continue
-        kind = membership.advocate_kind if membership.joined else was or ""
-        cell = Cell("users", program, kind, membership.at // MINUTE_MS)
-        cells[cell] = cells.get(cell, 0) + (1 if membership.joined else -1)
-        if membership.joined:
-            active[program] = kind
-        else:
-            del active[program]
-    for program, referred in bound.items():
-        if referred and invites.get(program):
-            cells[Cell("invited_referred", program, "", 0)] = referred
-        if referred and sales.first is not None:
-            cells[Cell("referring_customers", program, "", 0)] = 1
-    if sales.first is not None:
-        names = ("customers", *repeats_of(sales))
-        for program in programs:
-            for name in (*names, *(REFERRED + name for name in names)) if program in referred_in else names:
-                cells[Cell(name, program, "", 0)] = 1
-    return {cell: n for cell, n in cells.items() if n}
-
-
 class Revenue(NamedTuple):
     """What a person has brought: in which sum, programme and currency."""
 
@@ -165,14 +128,95 @@ class Revenue(NamedTuple):
     currency: str
 
 
-def person_revenue(programs: Iterable[str], sales: Sales, referred_in: Collection[str]) -> dict[Revenue, Decimal]:
-    """A customer's revenue, as each programme counts it."""
-    return {
-        Revenue(name, program, currency): amount
-        for program in programs
-        for name in (COHORT_SUMS if program in referred_in else COHORT_SUMS[:1])
-        for currency, amount in sales.revenue.items()
-    }
+class Standing(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What figures show of a person besides rewards: as a user of programmes, as one who refers, as a customer."""
+
+    users: tuple[tuple[str, str, int, int], ...] = ()
+    """(programme, kind of advocate, minute, 1 or -1): who came, or left."""
+    referred: tuple[tuple[str, int], ...] = ()
+    """Programme → people whom this person referred."""
+    inviting: tuple[str, ...] = ()
+    """Those of them in which the person has sent invitations."""
+    repeats: int = -1
+    """A customer: in how many of the periods of `REPEATS` they came back; -1: none."""
+    revenue: dict[str, Decimal] = {}  # msgspec copies it for each struct
+    programs: tuple[str, ...] = ()
+    """Those that a customer counts in: all there were."""
+    referred_in: tuple[str, ...] = ()
+    """Those of them in which somebody referred the person."""
+
+    def cells(self) -> dict[Cell, int]:
+        """What it counts."""
+        cells: dict[Cell, int] = {}
+        for program, kind, minute, n in self.users:
+            cell = Cell("users", program, kind, minute)
+            cells[cell] = cells.get(cell, 0) + n
+        for program, referred in self.referred:
+            if program in self.inviting:
+                cells[Cell("invited_referred", program, "", 0)] = referred
+            if self.repeats >= 0:
+                cells[Cell("referring_customers", program, "", 0)] = 1
+        if self.repeats >= 0:
+            names = ("customers", *_PERIODS[len(_PERIODS) - self.repeats :])
+            for program in self.programs:
+                for name in (*names, *(REFERRED + name for name in names)) if program in self.referred_in else names:
+                    cells[Cell(name, program, "", 0)] = 1
+        return {cell: n for cell, n in cells.items() if n}
+
+    def brought(self) -> dict[Revenue, Decimal]:
+        """A customer's revenue, as each programme counts it."""
+        return {
+            Revenue(name, program, currency): amount
+            for program in self.programs
+            for name in (COHORT_SUMS if program in self.referred_in else COHORT_SUMS[:1])
+            for currency, amount in self.revenue.items()
+        }
+
+
+_PERIODS = tuple(REPEATS)
+"""Who came back within one of them did so within all that follow."""
+
+
+def standing_of(
+    memberships: Sequence[Membership],
+    programs: Iterable[str],
+    bound: Mapping[str, int],
+    invites: Mapping[str, int],
+    sales: Sales,
+    referred_in: Collection[str],
+) -> Standing:
+    """Where a person stands who is referred in the programmes `referred_in`."""
+    referred = tuple((program, n) for program, n in bound.items() if n)
+    inviting = tuple(program for program, _ in referred if invites.get(program))
+    if sales.first is None:
+        return Standing(_users(memberships), referred, inviting)
+    counted = tuple(programs)
+    return Standing(
+        _users(memberships),
+        referred,
+        inviting,
+        len(repeats_of(sales)),
+        sales.revenue,
+        counted,
+        tuple(program for program in counted if program in referred_in),
+    )
+
+
+def _users(memberships: Sequence[Membership]) -> tuple[tuple[str, str, int, int], ...]:
+    found = []
+    active: dict[str, str] = {}
+    for membership in memberships:
+        program = membership.program
+        was = active.get(program)
+        if membership.joined == (was is not None):
+            continue
+        kind = membership.advocate_kind if membership.joined else was or ""
+        found.append((program, kind, membership.at // MINUTE_MS, 1 if membership.joined else -1))
+        if membership.joined:
+            active[program] = kind
+        else:
+            del active[program]
+    return tuple(found)
 
 
 def counts_of(entry: Entry) -> dict[str, int]:

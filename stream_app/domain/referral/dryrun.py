@@ -11,7 +11,7 @@ from stream_app.domain.money import shown
 from stream_app.domain.referral.buyer import Buyer, Person, Settled, walk_of
 from stream_app.domain.referral.codes import Claim
 from stream_app.domain.referral.facts import Purchase, RefundLine, Visit, Walk
-from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer
+from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer, settled
 from stream_app.domain.referral.ledger import PENDING, Entry, Open, Ranks, entitled
 from stream_app.domain.referral.member import Membership
 from stream_app.domain.referral.programs import Exchange, Program, Programs
@@ -96,10 +96,9 @@ def try_out(program: Program, examples: Iterable[Example], exchange: Exchange, s
                 continue
             amount = owed.amount
             if level == 1:
-                ranking = Ranking(ranks, exchange)
                 item = Open("", purchase.at, "", 0, program.name, 1, b"", owed.currency, owed.amount)
-                capped, _ = ranking.rank(item, program, owed.currency, 0)
-                ranks = ranking.settled()
+                capped, _ = Ranking(program, exchange, ranks, ()).rank(item, 0)
+                settled(ranks, item, program)
                 amount = owed.amount if capped is None else capped
             payments.append(_payment(person, level, purchase, above, owed, amount))
         outcomes.append(

@@ -8,7 +8,10 @@ from decimal import Decimal
 import msgspec
 
 from stream_app.domain.contacts import NO_CONTACT, Contact
+from stream_app.domain.ids import content_digest
 from stream_app.domain.referral.codes import Claim
+
+_encode = msgspec.msgpack.Encoder().encode
 
 CONVERSION = "referral-conversion"
 CAPTURED = "referral-captured"
@@ -24,6 +27,7 @@ BOUND = "referral-bound"
 WALK = "referral-walk"
 PAYOUT = "referral-payout"
 LAP = "referral-lap"
+ROUND = "referral-round"
 
 PAID_AD = 1
 """The visit also bore a paid advertisement's click id."""
@@ -98,12 +102,19 @@ class Question(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Body of `referral-question`: whose is this code? Corrections are wanted for uses up to `until`."""
 
     until: int
+    known: int = 0
+    """Digest of the answer that the person has; 0: none."""
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Body of `referral-answer`: the owner's claims, oldest first."""
 
     claims: tuple[Claim, ...]
+
+    @property
+    def digest(self) -> int:
+        """Tells whether it is the same answer."""
+        return content_digest(_encode(self))
 
 
 class FirstPaid(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -160,6 +171,14 @@ class Inherited(msgspec.Struct, frozen=True, gc=False, array_like=True):
     visits: tuple[Visit, ...] = ()
     sales: Sales = msgspec.field(default_factory=Sales)
     """For one of the client's users only: a customer is counted once."""
+
+
+class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-round`: a letter that goes round before these people of one task get theirs."""
+
+    left: int
+    """How many times more."""
+    people: tuple[bytes, ...]
 
 
 class Walk(msgspec.Struct, frozen=True, gc=False, array_like=True):

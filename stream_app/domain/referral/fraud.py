@@ -151,59 +151,82 @@ def _similar_mail(left: Contact, right: Contact) -> bool:
 
 
 class Ranking:
-    """Ranks open entries in order of time on top of what is settled: caps, same ip, bursts (semantics 44)."""
+    """Ranks open entries of one programme in order of time: caps, same ip, bursts (semantics 44). It begins with any of
+    them: `before` are the open ones before that, backwards, and `ranks` is what settled ones have left."""
 
-    def __init__(self, ranks: Ranks, exchange: Exchange) -> None:
-        self._capped = dict(ranks.capped)
-        self._bursts = {name: list(times) for name, times in ranks.bursts.items()}
-        self._ips: dict[tuple[str, bytes], int] = {}
+    def __init__(self, program: Program, exchange: Exchange, ranks: Ranks, before: Iterable[Open]) -> None:
+        self._program = program
         self._exchange = exchange
+        self._settled = ranks.capped
+        self._capped: dict[str, Decimal] = {}
+        burst = program.fraud.burst
+        times: list[int] = []
+        is_capped = bool(program.cap)
+        for item in before if burst or is_capped else ():
+            if item.program != program.name or not item.wish:
+                continue
+            if is_capped and item.used is not None:
+                self._capped[cap_key(program, item.at)] = item.used
+                is_capped = False
+            if item.level == 1 and len(times) < burst:
+                times.append(item.at)
+            if len(times) >= burst and not is_capped:
+                break
+        if burst:
+            times = [*ranks.bursts.get(program.name, ()), *reversed(times)]
+        self._times = times[-burst - 1 :]
 
-    def rank(
-        self, item: Open, program: Program, currency: str, ips_before: int
-    ) -> tuple[Decimal | None, tuple[str, ...]]:
-        """(what the cap leaves, None if all; holds) of the next entry. `ips_before`: settled ones from its ip."""
+    def rank(self, item: Open, ips_before: int) -> tuple[Decimal | None, tuple[str, ...]]:
+        """(what the cap leaves, None if all; holds) of the next entry. `ips_before`: earlier ones from its ip."""
         holds = []
-        rules = program.fraud
+        rules = self._program.fraud
         if item.level == 1:
-            if item.ip and rules.same_ip:
-                place = program.name, item.ip
-                count = self._ips.get(place, ips_before) + 1
-                self._ips[place] = count
-                if count > rules.same_ip:
-                    holds.append("same_ip")
+            if item.ip and rules.same_ip and ips_before >= rules.same_ip:
+                holds.append("same_ip")
             if rules.burst:
-                times = self._bursts.setdefault(program.name, [])
+                times = self._times
                 times.append(item.at)
                 del times[: -rules.burst - 1]
                 if len(times) > rules.burst and item.at - times[0] <= rules.burst_ms:
                     holds.append("burst")
         capped = None
-        if program.cap and item.level:
-            capped = self._cap(item, program, currency, holds)
+        item.used = None
+        if self._program.cap and item.level:
+            capped = self._cap(item, holds)
         return capped, tuple(holds)
 
-    def _cap(self, item: Open, program: Program, currency: str, holds: list[str]) -> Decimal | None:
+    def _cap(self, item: Open, holds: list[str]) -> Decimal | None:
+        program = self._program
         key = cap_key(program, item.at)
-        used = self._capped.get(key, Decimal(0))
-        wish = self._exchange.convert(item.wish, currency, program.currency)
+        used = self._capped.get(key)
+        if used is None:
+            used = self._settled.get(key, Decimal(0))
+        wish = self._exchange.convert(item.wish, item.currency, program.currency)
         if wish is None:
             holds.append("no_rate")
             return None
         wanted = half_up(wish, program.currency)
         left = max(Decimal(0), program.cap - used)
         granted = min(wanted, left)
-        self._capped[key] = used + granted
+        item.used = self._capped[key] = used + granted
         if wanted <= left:
             return None
-        back = self._exchange.convert(left, program.currency, currency)
+        back = self._exchange.convert(left, program.currency, item.currency)
         assert back is not None  # it was converted the other way
-        return min(item.wish, half_up(back, currency))
+        return min(item.wish, half_up(back, item.currency))
 
-    def settled(self) -> Ranks:
-        """What later entries build on: the latest periods only."""
-        capped = dict(sorted(self._capped.items())[-_MAX_PERIODS:])
-        return Ranks(capped, {name: tuple(times) for name, times in self._bursts.items()})
+
+def settled(ranks: Ranks, item: Open, program: Program) -> None:
+    """An entry was booked: what later ones build on, of the latest periods only."""
+    if not item.wish:
+        return
+    if item.used is not None:
+        ranks.capped[cap_key(program, item.at)] = item.used
+        if len(ranks.capped) > _MAX_PERIODS:
+            del ranks.capped[min(ranks.capped)]
+    burst = program.fraud.burst
+    if burst and item.level == 1:
+        ranks.bursts[program.name] = (*ranks.bursts.get(program.name, ()), item.at)[-burst - 1 :]
 
 
 _MAX_PERIODS = 200

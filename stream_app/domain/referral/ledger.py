@@ -85,6 +85,8 @@ class Entry(msgspec.Struct, gc=False, array_like=True):
     @property
     def refunds(self) -> tuple[RefundLine, ...]:
         """Refunds that count: those known now, and those that money has moved for."""
+        if not (self.walk.purchase.refunds or self.covered or self.clawbacks):
+            return ()
         lines = {line.event_id: line for line in self.walk.purchase.refunds}
         lines.update({line.event_id: line for line in self.covered})
         lines.update({c.refund.event_id: c.refund for c in self.clawbacks if c.refund is not None and c.paid_at})
@@ -170,7 +172,10 @@ class Sums(msgspec.Struct, gc=False, array_like=True):
     def moved(self, before: Sums, after: Sums) -> Sums:
         """With `after` in place of `before`."""
         return Sums(
-            *(add(own, add(new, -old)) for own, old, new in zip(self._all, before._all, after._all, strict=True))
+            *[
+                own if old == new else add(own, add(new, -old))
+                for own, old, new in zip(self._all, before._all, after._all, strict=True)
+            ]
         )
 
     @property
@@ -215,6 +220,10 @@ def _put(sums: Sums, status: int, amount: Decimal) -> None:
 # --- ranks ---------------------------------------------------------------------------------------------------
 
 
+OpenMoment = tuple[int, str, str]
+"""(time, event, entry): the order in which a person's open entries are ranked."""
+
+
 class Open(msgspec.Struct, gc=False, array_like=True):
     """An entry that may still change in every respect: what ranks need of it."""
 
@@ -232,9 +241,11 @@ class Open(msgspec.Struct, gc=False, array_like=True):
     """What the cap leaves of it, as last ranked; None: all."""
     holds: tuple[str, ...] = ()
     """What ranks say against it, as last ranked."""
+    used: Decimal | None = None
+    """What its programme's cap had given in the period, this one included, as last ranked; None: it has no part."""
 
     @property
-    def moment(self) -> tuple[int, str, str]:
+    def moment(self) -> OpenMoment:
         """Ranked by time, event, then id."""
         return (self.at, self.event_id, self.id)
 

@@ -237,6 +237,10 @@ class Offer(msgspec.Struct, frozen=True, gc=False):
 
 def best_offer(program: Program, terms: Terms, exchange: Exchange) -> Offer | None:
     """The best matching rate for a level, half-up at the currency's minor unit; None if the level is not paid."""
+    if not program.rates:
+        if len(program.levels) < terms.level:
+            return None
+        return offered(program.levels[terms.level - 1], terms.basis, terms.currency, program.currency)
     best: Offer | None = None
     worth: Fraction | None = None
     for rule in (RateRule(levels=program.levels), *program.rates):
@@ -272,7 +276,7 @@ def offered(rate: Rate, basis: Decimal | None, currency: str, program_currency: 
         return Offer(rate, amount, program_currency) if amount else None
     if basis is None:
         return None
-    amount = half_up(Fraction(basis) * Fraction(rate.value) / 100, currency)
+    amount = _WIDE.multiply(basis, rate.value).scaleb(-2, _WIDE).quantize(minor_unit(currency), ROUND_HALF_UP, _WIDE)
     return Offer(rate, amount, currency) if amount else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
@@ -14,7 +15,7 @@ from stream_app.domain.referral import ledger
 from stream_app.domain.referral.buyer import shown_person
 from stream_app.domain.referral.counting import Cell, Place, Revenue, counts_of, places
 from stream_app.domain.referral.facts import WALK, Binding, Walk
-from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer
+from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer, settled
 from stream_app.domain.referral.ledger import (
     APPROVED,
     ON_HOLD,
@@ -24,6 +25,7 @@ from stream_app.domain.referral.ledger import (
     STATUSES,
     Entry,
     Open,
+    OpenMoment,
     Sums,
     reward_id,
 )
@@ -33,6 +35,7 @@ from stream_app.domain.referral.records import REWARDS, Reward, RewardRetraction
 from stream_app.domain.times import DAY_MS, MINUTE_MS
 from stream_app.engine.processor import Context
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.people.opened import OpenEntries, next_settling
 from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import (
     ENTRY_ROWS,
@@ -40,7 +43,6 @@ from stream_app.processors.people.state import (
     IP_ROWS,
     MAX_OPEN,
     PAGE_ROWS,
-    ROWS_OF_A_KIND,
     Books,
     DuePage,
     IpCount,
@@ -134,16 +136,19 @@ class Bookkeeper:
         """Of every entry looked at: what it counted."""
         self._statuses: dict[str, str] = {}
         self._taken: set[str] = set()
-        self._open = {item.id: item for item in books.open}
+        self._open = OpenEntries(books, key, context.rows)
+        self._ips = Shelf(IpCount, IP_ROWS, key, context.rows)
         self._stale: set[str] = set()
         """Open entries that must be assessed anew."""
+        self._unranked: dict[str, set[OpenMoment]] = {}
+        """By programme: moments of open entries whose rank may be another."""
 
     # --- walks ---------------------------------------------------------------------------------------
 
     def take(self, entry_id: str, walk: Walk | None) -> None:
         """A walk as it is told now; None: taken back."""
         entry = self._entry(entry_id)
-        if entry_id in self._open or entry is None:
+        if entry is None or self._open_item(entry) is not None:
             if walk is not None:
                 self._take_open(entry_id, entry, walk)
             elif entry is not None:
@@ -159,24 +164,33 @@ class Bookkeeper:
         self._send_on(entry, entry.next if walk is not None else None)
 
     def _take_open(self, entry_id: str, entry: Entry | None, walk: Walk) -> None:
+        purchase = walk.purchase
         if entry is None:
             entry = _void(entry_id, walk)
             self._entries.put(entry)
             self._before[entry_id] = Counted()
             self._statuses[entry_id] = ""
-            settles = max(walk.purchase.at + self._grace_ms, self._context.now) + MINUTE_MS
-            item = Open(entry_id, walk.purchase.at, walk.purchase.event_id, settles, walk.program, walk.level)
-            self._open[entry_id] = item
+            settles = max(purchase.at + self._grace_ms, self._context.now) + MINUTE_MS
+            item = Open(entry_id, purchase.at, purchase.event_id, settles, walk.program, walk.level)
+            self._open.put(item)
             self._books.entries += 1
         else:
+            before = self._open_item(entry)
+            assert before is not None
             entry.walk = walk
-            item = self._open[entry_id]
-            item.at, item.event_id = walk.purchase.at, walk.purchase.event_id
+            if (before.at, before.event_id) != (purchase.at, purchase.event_id):
+                self._withdraw(before)
+                self._open.drop(before.moment)
+                before.at, before.event_id = purchase.at, purchase.event_id
+                self._open.put(before)
         self._stale.add(entry_id)
 
     def _remove(self, entry: Entry) -> None:
         self._send_on(entry, None)
-        del self._open[entry.id]
+        item = self._open_item(entry)
+        assert item is not None
+        self._withdraw(item)
+        self._open.drop(item.moment)
         self._stale.discard(entry.id)
         entry.gross = entry.paid = Decimal(0)
         entry.status = REJECTED
@@ -185,51 +199,54 @@ class Bookkeeper:
 
     def reassess(self) -> None:
         """Enrolments or bindings have changed: every open entry is looked at again."""
-        self._stale.update(self._open)
+        self._stale.update(item.id for item in self._open)
 
     # --- open entries --------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Assesses what changed, ranks what is open, and books what can change no more."""
-        owed = {entry_id: self._assess(entry_id) for entry_id in sorted(self._stale)}
-        items = sorted(self._open.values(), key=lambda item: item.moment)
-        now = self._now
-        early = len(items) - MAX_OPEN
-        ranking = Ranking(self._books.ranks, self._programs.exchange)
-        ips = Shelf(IpCount, IP_ROWS, self._key, self._context.rows)
-        booked = 0
-        for place, item in enumerate(items):
-            books_it = place == booked and (item.settles <= now or place < early)
-            self._rank(item, ranking, ips, owed.get(item.id))
-            if books_it:
-                booked += 1
-                self._book(item, ips)
-                if booked == len(items) or not (items[booked].settles <= now or booked < early):
-                    self._books.ranks = ranking.settled()
-        ips.write()
-        if early > 0:
-            self._context.count("referral_caps")
-        self._books.open = items[booked:]
+        """Assesses what changed, ranks what that concerns, and books what can change no more."""
+        self._rank({entry_id: self._assess(self._need(entry_id)) for entry_id in sorted(self._stale)})
         self._stale.clear()
+        left = len(self._open)
+        if left > MAX_OPEN:
+            self._context.count("referral_caps")
+        for item in self._bookable(left):
+            self._open.drop(item.moment)
+            self._book(item)
 
-    def _assess(self, entry_id: str) -> Owed | None:
+    def _bookable(self, left: int) -> list[Open]:
+        """The oldest, as far as they have settled, or are too many."""
+        found = []
+        if left > MAX_OPEN or 0 < next_settling(self._books) <= self._now:
+            for item in self._open:
+                if left <= MAX_OPEN and item.settles > self._now:
+                    break
+                found.append(item)
+                left -= 1
+        return found
+
+    def _assess(self, entry: Entry) -> Owed | None:
         """Who is owed what, before ranks; and who is next on the way up."""
-        entry = self._need(entry_id)
         walk = entry.walk
         program = self._programs.by_name.get(walk.program)
-        item = self._open[entry_id]
-        owed = None
-        if program is not None:
-            owed = (
-                owed_to_referrer(walk, program, self._person, self._memberships, self._programs.exchange)
-                if walk.level
-                else owed_to_referred(walk, program)
-            )
-        item.wish = owed.amount if owed is not None and not owed.blocks else Decimal(0)
-        item.currency = owed.currency if owed is not None else ""
-        item.ip = walk.purchase.contact.ip if walk.level == 1 and item.wish else b""
+        owed = self._owed(walk, program)
+        item = self._open_item(entry)
+        assert item is not None
+        wish = owed.amount if owed is not None and not owed.blocks else Decimal(0)
+        currency = owed.currency if owed is not None else ""
+        ip = walk.purchase.contact.ip if walk.level == 1 and wish else b""
+        self._withdraw(item)
+        item.wish, item.currency, item.ip = wish, currency, ip
+        self._enter(item)
         self._send_on(entry, self._next(walk, program))
         return owed
+
+    def _owed(self, walk: Walk, program: Program | None) -> Owed | None:
+        if program is None:
+            return None
+        if not walk.level:
+            return owed_to_referred(walk, program)
+        return owed_to_referrer(walk, program, self._person, self._memberships, self._programs.exchange)
 
     def _next(self, walk: Walk, program: Program | None) -> str:
         """The next ancestor, by bindings made at or before the conversion; empty: the walk ends here."""
@@ -242,19 +259,62 @@ class Bookkeeper:
             return ""
         return chosen.referrer
 
-    def _rank(self, item: Open, ranking: Ranking, ips: Shelf[IpCount], owed: Owed | None) -> None:
-        program = self._programs.by_name.get(item.program)
-        capped: Decimal | None = None
-        holds: tuple[str, ...] = ()
-        if program is not None and item.wish:
-            before = 0
-            if item.ip and program.fraud.same_ip:
-                found = ips.get(_ip_name(item))
-                before = found.count if found is not None else 0
-            capped, holds = ranking.rank(item, program, item.currency, before)
-        if item.id in self._stale or (capped, holds) != (item.capped, item.holds):
-            item.capped, item.holds = capped, holds
-            self._state(self._need(item.id), item, program, owed if item.id in self._stale else self._assess(item.id))
+    def _enter(self, item: Open) -> None:
+        """It has a part in ranks from here on."""
+        moments = self._unranked.setdefault(item.program, set())
+        moments.add(item.moment)
+        if item.ip:
+            count = self._ip_count(item)
+            insort(count.open, item.moment)
+            moments.update(count.open[bisect_right(count.open, item.moment) :])
+
+    def _withdraw(self, item: Open) -> None:
+        """It has no part in ranks any more."""
+        moments = self._unranked.setdefault(item.program, set())
+        moments.add(item.moment)
+        if item.ip:
+            count = self._ip_count(item)
+            count.open.remove(item.moment)
+            moments.update(count.open[bisect_left(count.open, item.moment) :])
+        item.wish, item.ip = Decimal(0), b""
+
+    def _ip_count(self, item: Open) -> IpCount:
+        name = f"{item.program}/{item.ip.hex()}"
+        count = self._ips.get(name)
+        if count is None:
+            count = IpCount(name, 0)
+            self._ips.put(count)
+        return count
+
+    def _rank(self, owed: Mapping[str, Owed | None]) -> None:
+        """Ranks again what may rank otherwise. Caps and bursts depend on everything before; an ip on its own."""
+        for name, moments in self._unranked.items():
+            program = self._programs.by_name.get(name)
+            if program is not None and (program.cap or program.fraud.burst):
+                items = [item for item in self._open.since(min(moments)) if item.program == name]
+            else:
+                items = [item for moment in sorted(moments) if (item := self._open.get(moment)) is not None]
+            ranking = None
+            for item in items:
+                capped: Decimal | None = None
+                holds: tuple[str, ...] = ()
+                if program is not None and item.wish:
+                    if ranking is None:
+                        before = self._open.before(item.moment)
+                        ranking = Ranking(program, self._programs.exchange, self._books.ranks, before)
+                    capped, holds = ranking.rank(item, self._ips_before(item, program))
+                stale = item.id in self._stale
+                if stale or (capped, holds) != (item.capped, item.holds):
+                    item.capped, item.holds = capped, holds
+                    entry = self._need(item.id)
+                    self._state(entry, item, program, owed[item.id] if stale else self._owed(entry.walk, program))
+        self._unranked.clear()
+
+    def _ips_before(self, item: Open, program: Program) -> int:
+        if not item.ip or not program.fraud.same_ip:
+            return 0
+        count = self._ip_count(item)
+        return count.count + bisect_left(count.open, item.moment)
 
     def _state(self, entry: Entry, item: Open, program: Program | None, owed: Owed | None) -> None:
         """An open entry is a function of what is known: its amount, status and reasons."""
@@ -279,15 +339,15 @@ class Bookkeeper:
             entry.status, entry.reasons = PENDING, notes
             entry.due = max(item.at + program.holding_ms, item.at + self._slack_ms)
 
-    def _book(self, item: Open, ips: Shelf[IpCount]) -> None:
+    def _book(self, item: Open) -> None:
         """From here on only refunds, time, reviews and payouts change it."""
-        del self._open[item.id]
-        if item.ip and item.wish:
-            found = ips.get(_ip_name(item))
-            if found is None:
-                ips.put(IpCount(_ip_name(item), 1))
-            else:
-                found.count += 1
+        program = self._programs.by_name.get(item.program)
+        if program is not None:
+            settled(self._books.ranks, item, program)
+        if item.ip:
+            count = self._ip_count(item)
+            count.open.remove(item.moment)
+            count.count += 1
         entry = self._need(item.id)
         if entry.status in (PENDING, ON_HOLD):
             self._wait(entry)
@@ -340,7 +400,7 @@ class Bookkeeper:
         books = self._books
         page = next((page for page in reversed(books.due) if page.day == day and page.count < IDS_A_ROW), None)
         if page is None:
-            page = DuePage(day, entry.due, self._new_row(), 0)
+            page = DuePage(day, entry.due, self._books.new_row(), 0)
             books.due = [*books.due, page]
         waiting = self._page(page.row, _decode_due) if page.count else []
         self._put_page(page.row, [*waiting, (entry.due, entry.id)])
@@ -349,7 +409,7 @@ class Bookkeeper:
     def _approve_index(self, entry_id: str) -> None:
         books = self._books
         if not books.approved or books.approved_last >= IDS_A_ROW:
-            books.approved = [*books.approved, self._new_row()]
+            books.approved = [*books.approved, self._books.new_row()]
             books.approved_last = 0
         row = books.approved[-1]
         ids = self._page(row, _decode_ids) if books.approved_last else []
@@ -364,8 +424,9 @@ class Bookkeeper:
         entry = self._entry(entry_id)
         if entry is None or entry_id in self._taken or not entry.currency:
             return "reward_id: this person has no such reward"
-        if entry_id in self._open or entry.status not in (PENDING, ON_HOLD, APPROVED):
-            status = "not settled yet" if entry_id in self._open else STATUSES[entry.shown_status]
+        is_open = self._open_item(entry) is not None
+        if is_open or entry.status not in (PENDING, ON_HOLD, APPROVED):
+            status = "not settled yet" if is_open else STATUSES[entry.shown_status]
             return f"reward_id: it is {status}, there is nothing to decide"
         if not approve:
             entry.status, entry.reasons, entry.due = REJECTED, (*entry.reasons, "rejected_by_review"), at
@@ -421,7 +482,7 @@ class Bookkeeper:
         self._books.approved = []
         self._books.approved_last = 0
         for start in range(0, len(left), IDS_A_ROW):
-            row = self._new_row()
+            row = self._books.new_row()
             self._books.approved = [*self._books.approved, row]
             self._books.approved_last = len(left[start : start + IDS_A_ROW])
             self._put_page(row, left[start : start + IDS_A_ROW])
@@ -465,6 +526,8 @@ class Bookkeeper:
             if gone:
                 self._entries.drop(entry.id)
         self._entries.write()
+        self._open.write()
+        self._ips.write()
 
     def _gauge(self, entry: Entry, *, gone: bool) -> None:
         """For operators: rewards by status."""
@@ -539,10 +602,10 @@ class Bookkeeper:
             raise ValueError(f"people state of a person lacks the entry {entry_id}")
         return entry
 
-    def _new_row(self) -> int:
-        row = self._books.next_row
-        self._books.next_row = (row + 1) % ROWS_OF_A_KIND
-        return row
+    def _open_item(self, entry: Entry) -> Open | None:
+        """What is known of an entry as long as it is open."""
+        purchase = entry.walk.purchase
+        return self._open.get((purchase.at, purchase.event_id, entry.id))
 
     def _page(self, row: int, decode: Any) -> Any:
         content = self._context.rows.get(self._key, PAGE_ROWS + row)
@@ -557,7 +620,8 @@ class Bookkeeper:
 def next_due(books: Books, slack_ms: int) -> int:
     """When the books must be looked at next; 0: never."""
     times = [page.first for page in books.due]
-    times.extend(item.settles for item in books.open)
+    if settles := next_settling(books):
+        times.append(settles)
     if books.turns and not books.awaiting:
         times.append(books.turns[0].at + slack_ms)
     return min(times, default=0)
@@ -570,10 +634,6 @@ def _void(entry_id: str, walk: Walk) -> Entry:
 def is_shown(entry: Entry) -> bool:
     """Whether there is anything to say about it: somebody who is owed nothing has no record."""
     return bool(entry.currency) and bool(entry.due or (entry.status == REJECTED and entry.reasons))
-
-
-def _ip_name(item: Open) -> str:
-    return f"{item.program}/{item.ip.hex()}"
 
 
 def _levels(program: Program) -> int:

@@ -28,6 +28,7 @@ BODIES: dict[str, Any] = {
     facts.INHERITED: facts.Inherited,
     facts.BOUND: facts.Binding,
     facts.WALK: facts.Walk,
+    facts.ROUND: facts.Round,
 }
 
 

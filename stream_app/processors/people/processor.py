@@ -24,7 +24,7 @@ from stream_app.domain.referral.buyer import Buyer, Decided, Enrolment, Settled,
 from stream_app.domain.referral.buyer import Person as Deciding
 from stream_app.domain.referral.codes import Claim, normal_code
 from stream_app.domain.referral.cohorts import NO_SALES, corrected, merged, sale_of
-from stream_app.domain.referral.counting import Cell, Revenue, person_counts, person_revenue
+from stream_app.domain.referral.counting import standing_of
 from stream_app.domain.referral.facts import (
     CLIENT,
     Alias,
@@ -44,12 +44,12 @@ from stream_app.domain.times import MINUTE_MS
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
 from stream_app.processors.codes import CODE_KEY, CONTACT_KEY, claim_letter
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.people import leaps
 from stream_app.processors.people.books import Bookkeeper, House, Mismatch, RewardCounter, next_due
 from stream_app.processors.people.events import BODIES, Event, EventDecoder, Happened, Heard, fact_decoder
 from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import (
     BOUND_ROWS,
-    LAPS,
     MAX_CAPTURED,
     MAX_CLIENTS,
     MAX_CONTACTS,
@@ -67,6 +67,8 @@ from stream_app.processors.people.state import (
 )
 
 INPUT = "referral-events"
+_BUYS = frozenset({facts.CONVERSION, facts.ANSWER, facts.KNOWN, facts.INHERITED, facts.ALIAS})
+"""Kinds that a person hears as a buyer."""
 _NOTES = {facts.ANSWER: "answers", facts.KNOWN: "known", facts.INHERITED: "inherited"}
 """Kinds of which the last is kept by id, and where."""
 
@@ -110,6 +112,12 @@ class PeopleProcessor:
 
     def fold(self, key: bytes, state: Person | None, events: list[Event], context: Context[Event]) -> Person | None:
         """Takes one commit's events of a person."""
+        for event in events:
+            if isinstance(event, Heard) and event.kind == facts.ROUND:
+                leaps.go_round(key, event.body, context)
+        events = [event for event in events if not (isinstance(event, Heard) and event.kind == facts.ROUND)]
+        if not events:
+            return state
         person = state if state is not None else Person()
         work = _Work(self._house, key, person, context)
         for event in events:
@@ -119,12 +127,14 @@ class PeopleProcessor:
 
     def wake(self, key: bytes, state: Person, context: Context[Event]) -> Person:
         """Time has come for something: purchases settle, rewards are due, a payout has its turn."""
-        _Work(self._house, key, state, context).finish()
+        work = _Work(self._house, key, state, context)
+        if not work.begins_to_wait():
+            work.finish()
         return state
 
     def due(self, state: Person) -> int:
-        """When time alone changes something; never while letters to itself are on their way."""
-        return 0 if state.laps else _next(state, self._house)
+        """When time alone changes something; never while a letter goes round."""
+        return 0 if state.waits else _next(state, self._house)
 
     def load(self, _key: bytes, version: int, payload: bytes, _rows: Rows) -> Person:
         """A person as they were when saved."""
@@ -154,6 +164,10 @@ class _Work:
         self.walks: dict[str, Walk | None] = {}
         self.turns: list[tuple[Heard, Any]] = []
         self.members_changed = False
+        self.buys = False
+        """Something was heard that may change what follows from purchases and enrolments."""
+        self.counts = False
+        """Something else was heard that figures show."""
         self.bindings: tuple[Binding, ...] = ()
         self.sales = NO_SALES
 
@@ -165,6 +179,7 @@ class _Work:
             self._happened(event)
             return
         person = self.person
+        self.buys = self.buys or event.kind in _BUYS
         match event.kind:
             case facts.CONVERSION:
                 self._purchase(event.id, event.body)
@@ -177,13 +192,15 @@ class _Work:
                 if event.body is not None and len(person.users) < MAX_CLIENTS:
                     person.users.setdefault(event.body.user, 0)
             case facts.BOUND:
+                self.counts = True
                 self._bound(event.id, event.body)
             case facts.CAPTURED:
+                self.buys = self.buys or bool(person.users)
                 self._captured(event.id, event.body.visits if event.body is not None else ())
                 while len(person.captured) > MAX_CAPTURED:
                     del person.captured[next(iter(person.captured))]
             case facts.LAP:
-                person.laps = max(0, person.laps - 1)
+                person.waits = False
                 self.lapped = True
             case _:
                 self.turns.append((event, members.read_referral_event(event.body)))
@@ -215,6 +232,7 @@ class _Work:
             case Membership() as membership:
                 self._membership(membership)
             case Invited() as invited:
+                self.counts = True
                 person.invites[invited.program] = person.invites.get(invited.program, 0) + invited.count
                 if self.house.counter is not None:
                     self.house.counter.add("invites", invited.program, "", invited.at, invited.count, self.context)
@@ -235,7 +253,7 @@ class _Work:
         person = self.person
         kept = sorted([*person.memberships, membership], key=lambda m: m.moment)
         person.memberships = tuple(kept[-members.MAX_MEMBERSHIPS :])
-        self.members_changed = True
+        self.members_changed = self.buys = True
         if membership.joined:
             person.enrolling[membership.event_id] = self._settles(membership.at)
             if membership.client:
@@ -285,32 +303,37 @@ class _Work:
 
     def finish(self) -> None:
         """Everything that follows from what was heard, and from the time."""
-        self._mind_leaps()
+        self.begins_to_wait()
+        if self.person.waits and (due := _next(self.person, self.house)):
+            self.now = min(self.now, due - 1)  # time stands still
         self._decide()
         self._ask()
-        self._contacts()
-        self._claims()
-        self._bequeath()
-        self._tell_bound()
-        self._count()
+        if self.buys:  # time alone changes nothing of this
+            self._contacts()
+            self._claims()
+            self._bequeath()
+            self._tell_bound()
+        if self.buys or self.counts:
+            self._count()
         self._books()
         self.sold.write()
         self.referred.write()
 
-    def _mind_leaps(self) -> None:
-        """Lets time stand still after a leap, until what is on its way must be here."""
-        person, due = self.person, _next(self.person, self.house)
-        leapt = due and self.now - due > MINUTE_MS
-        if leapt and not person.laps and not self.lapped:
-            person.laps = LAPS
-            self.context.forward(facts.LAP, self.key, b"")
-        elif self.lapped and person.laps:
-            self.context.forward(facts.LAP, self.key, b"")
-        if person.laps and due:
-            self.now = min(self.now, due - 1)
+    def begins_to_wait(self) -> bool:
+        """After a leap of time, for what is on its way."""
+        due = _next(self.person, self.house)
+        if not due or self.now - due <= MINUTE_MS or self.person.waits or self.lapped:
+            return False
+        self.person.waits = True
+        leaps.wait(self.key, self.context)
+        return True
 
     def _decide(self) -> None:
         person, now = self.person, self.now
+        if not (person.held or person.enrolling or person.inherited):
+            self.bindings, self.first_paid = person.settled.bindings, person.settled.first_paid
+            self.sales = person.sales
+            return
         steps: list[tuple[Moment, str, Held | Membership]] = [
             (held.purchase.moment, name, held) for name, held in person.held.items()
         ]
@@ -416,6 +439,8 @@ class _Work:
     def _ask(self) -> None:
         """Asks whose the codes are that open purchases and enrolments depend on."""
         person = self.person
+        if not (person.held or person.enrolling or person.asked):
+            return
         wanted: dict[str, int] = {}
         for held in person.held.values():
             purchase = held.purchase
@@ -428,9 +453,9 @@ class _Work:
         for code, until in wanted.items():
             if person.asked.get(code, -1) < until:
                 person.asked[code] = until
-                self.context.forward(
-                    facts.QUESTION, CODE_KEY + code.encode(), encode_body(Letter(self.name, Question(until)))
-                )
+                answer = person.answers.get(code)
+                question = Question(until, answer.digest if answer is not None else 0)
+                self.context.forward(facts.QUESTION, CODE_KEY + code.encode(), encode_body(Letter(self.name, question)))
         for code in [code for code in person.asked if code not in wanted]:
             del person.asked[code]
             person.answers.pop(code, None)
@@ -534,18 +559,17 @@ class _Work:
             return
         # What a client did before being known is counted with its user.
         sales = NO_SALES if person.users else merged(self.sales, *(i.sales for i in person.inherited.values()))
-        programs, referred_in = self.programs.by_name, {binding.program for binding in self.bindings}
-        cells = person_counts(person.memberships, programs, person.bound, person.invites, sales, referred_in)
-        now = {SEPARATOR.join(map(str, cell)): n for cell, n in cells.items()}
-        if now != person.counted:
-            counter.person({_cell(text): n for text, n in person.counted.items()}, cells, self.context)
-            person.counted = now
-        revenue = person_revenue(programs, sales, referred_in)
-        brought = {SEPARATOR.join(place): amount for place, amount in revenue.items()}
-        if brought != person.brought:
-            before = {Revenue(*text.split(SEPARATOR)): amount for text, amount in person.brought.items()}
-            counter.revenue(before, revenue, self.context)
-            person.brought = brought
+        referred_in = {binding.program for binding in self.bindings}
+        standing = standing_of(
+            person.memberships, self.programs.by_name, person.bound, person.invites, sales, referred_in
+        )
+        before = person.counted
+        if standing != before:
+            person.counted = standing
+            if (was := before.cells()) != (now := standing.cells()):
+                counter.person(was, now, self.context)
+            if (had := before.brought()) != (has := standing.brought()):
+                counter.revenue(had, has, self.context)
 
     # --- 3: books ------------------------------------------------------------------------------------
 
@@ -556,7 +580,7 @@ class _Work:
         if turn is not None and turn.at + self.house.slack_ms <= now:
             books.awaiting = turn.event_id
             self.context.forward(facts.PAYOUT, self.key, turn.record)
-        if not (self.walks or self.turns or books.open or books.due):
+        if not (self.walks or self.turns or books.open or books.pages or books.due):
             return
         keeper = Bookkeeper(self.house, self.key, books, person.memberships, self.bindings, self.context, now)
         for name, walk in self.walks.items():
@@ -614,11 +638,6 @@ def _sold(purchase: Purchase, decided: tuple[Decided, ...]) -> Purchase:
     """What of a settled purchase is kept."""
     contact = purchase.contact if decided else NO_CONTACT
     return msgspec.structs.replace(purchase, codes=(), visits=(), contact=contact)
-
-
-def _cell(text: str) -> Cell:
-    name, program, kind, minute = text.split(SEPARATOR)
-    return Cell(name, program, kind, int(minute))
 
 
 def _note(notes: dict[str, Any], name: str, body: Any) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from stream_app.domain.referral.buyer import Decided, Settled
 from stream_app.domain.referral.codes import Claim
+from stream_app.domain.referral.counting import Standing
 from stream_app.domain.referral.facts import (
     Answer,
     Binding,
@@ -19,22 +20,25 @@ from stream_app.domain.referral.facts import (
     Sales,
     Visit,
 )
-from stream_app.domain.referral.ledger import Open, Ranks, Sums
+from stream_app.domain.referral.ledger import Open, OpenMoment, Ranks, Sums
 from stream_app.domain.referral.member import Membership
 
 MAX_OPEN = 5_000
 """Open entries, and purchases within grace, of one person; beyond that the oldest are settled early (semantics 6)."""
 LAPS = 6
 """When the stream time leaps (a backlog, a backfill), what others tell of the time before is still on its way, over up
-to six keys. So a person whose time has come by a leap first sends a letter to itself so often: it returns behind
-whatever was on its way."""
+to six keys. So a letter to a person whose time has come by a leap first goes round so often: it comes behind whatever
+was on its way."""
 MAX_CLIENTS = 64
 MAX_CONTACTS = 32
 MAX_CAPTURED = 50
 MAX_SEEN = 8 * 4_096
 IDS_A_ROW = 256
+OPEN_A_ROW = 64
+"""Open entries in a row, at least; up to twice as many, and of the newest with the person."""
 
-# Rows: entries and sold purchases by hash of their id, then ips by hash, pages of ids, and referred people by hash.
+# Rows: entries and sold purchases by hash of their id, then ips by hash, pages of ids and of open entries, and referred
+# people by hash.
 ENTRY_ROWS = 0
 ROWS_OF_A_KIND = 1 << 29
 SOLD_ROWS = 1 * ROWS_OF_A_KIND
@@ -76,10 +80,13 @@ class Referred(msgspec.Struct, gc=False, array_like=True):
 
 
 class IpCount(msgspec.Struct, gc=False, array_like=True):
-    """Settled conversions from one ip, in one programme."""
+    """Conversions from one ip, in one programme."""
 
     id: str
     count: int
+    """Settled ones."""
+    open: list[OpenMoment] = []  # msgspec copies it for each struct
+    """In order."""
 
 
 class DuePage(msgspec.Struct, gc=False, array_like=True):
@@ -87,6 +94,16 @@ class DuePage(msgspec.Struct, gc=False, array_like=True):
 
     day: int
     first: int
+    row: int
+    count: int
+
+
+class OpenPage(msgspec.Struct, gc=False, array_like=True):
+    """A row of open entries."""
+
+    first: OpenMoment
+    settles: int
+    """When the first of them can change no more."""
     row: int
     count: int
 
@@ -103,6 +120,7 @@ class Books(msgspec.Struct, gc=False, array_like=True):
     """A person's rewards; the entries themselves are in rows."""
 
     open: list[Open] = []  # msgspec copies it for each struct
+    """The newest, in order; older ones are in `pages`."""
     ranks: Ranks = msgspec.field(default_factory=Ranks)
     sums: dict[str, Sums] = {}
     """By currency."""
@@ -118,6 +136,14 @@ class Books(msgspec.Struct, gc=False, array_like=True):
     entries: int = 0
     grounds: int = 0
     """Digest of bindings and memberships that open entries were last assessed on."""
+    pages: list[OpenPage] = []
+    """Of open entries, oldest first."""
+
+    def new_row(self) -> int:
+        """Number of a page that is free."""
+        row = self.next_row
+        self.next_row = (row + 1) % ROWS_OF_A_KIND
+        return row
 
 
 class Person(msgspec.Struct, gc=False, array_like=True):
@@ -151,16 +177,14 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """Programme → people this person referred."""
     bound_told: dict[str, WalkTold] = {}
     """Programme → the binding as told to the referrer."""
-    laps: int = 0
-    """Letters to itself that are still to come before time goes on; see `LAPS`."""
-    counted: dict[str, int] = {}
+    waits: bool = False
+    """For a letter that goes round, before time goes on; see `LAPS`."""
+    counted: Standing = msgspec.field(default_factory=Standing)
     """What counters have of the person."""
     seen: bytes = b""
     books: Books = msgspec.field(default_factory=Books)
     sales: Sales = msgspec.field(default_factory=Sales)
     """Of settled purchases."""
-    brought: dict[str, Decimal] = {}
-    """What counters have of the person's revenue."""
 
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
