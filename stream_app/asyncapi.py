@@ -16,7 +16,7 @@ _PURPOSE = {
     "conversions": "Goals reached and refunds, from trackers and shops.",
     "lead-updates": "What became of leads, from a CRM.",
     "costs": "Advertising spend, from ad systems.",
-    "referral-events": "The life of referral programmes: enrolments, invitations, payouts, reviews.",
+    "referral-events": "The life of referral programmes: enrolments, invitations, payouts, reviews, erasures.",
     "attributed-sessions": "Visits with their source.",
     "attributed-conversions": "Conversions with their path and credit by every model.",
     "leads": "Leads with their status and attribution.",

@@ -123,6 +123,7 @@ CODES_DISPLACED = Metric(
 REFERRAL_CAPS = Metric(
     "referral_caps_total", "counter", "Times that a referrer's oldest rewards were ranked early: there were too many."
 )
+ERASURES = Metric("erasures_total", "counter", "People, and clients of theirs, who go by a pseudonym now.")
 LEAD_CAPS = Metric(
     "lead_caps_total", "counter", "Times that a lead's oldest updates were settled: there were too many."
 )
@@ -169,6 +170,7 @@ BUSINESS: Mapping[str, Metric] = {
     "rewards": REWARDS,
     "codes_displaced": CODES_DISPLACED,
     "referral_caps": REFERRAL_CAPS,
+    "erasures": ERASURES,
     "referral_overflow": REFERRAL_OVERFLOW,
     "retractions": RETRACTIONS,
     "counter_deltas": COUNTER_DELTAS,

@@ -22,7 +22,7 @@ from stream_app.domain.lead_events import LeadUpdate
 from stream_app.domain.lead_records import Lead, LeadRetraction
 from stream_app.domain.records import AttributedConversion, AttributedSession, Retraction
 from stream_app.domain.referral.counting import ReferralCounter
-from stream_app.domain.referral.member import ReferralEvent
+from stream_app.domain.referral.member import NOT_OF_ERASURES, ReferralEvent
 from stream_app.domain.referral.records import Reward, RewardRetraction
 from stream_app.topics import (
     ATTRIBUTED_CONVERSIONS,
@@ -58,6 +58,16 @@ RECORDS: Mapping[str, Sequence[type[msgspec.Struct]]] = {
 """What may stand in a topic."""
 
 
+CONDITIONS: Mapping[str, Mapping[str, Any]] = {
+    "ReferralEvent": {
+        "if": {"properties": {"type": {"const": "erased"}}, "required": ["type"]},
+        "then": {"properties": {name: {"type": "null"} for name in (*NOT_OF_ERASURES, "program", "amount")}},
+        "else": {"required": ["program"]},
+    }
+}
+"""What types cannot say of one field by another."""
+
+
 def schema_of(topic: str) -> dict[str, Any]:
     """The schema of one topic's record values."""
     types = RECORDS[topic]
@@ -70,7 +80,8 @@ def schema_of(topic: str) -> dict[str, Any]:
         "Lengths are in characters here; in records they count as bytes of UTF-8.",
     }
     body: dict[str, Any] = references[0] if len(references) == 1 else {"oneOf": list(references)}
-    return {**head, **body, "$defs": {name: _tidy(definitions[name]) for name in sorted(definitions)}}
+    full = {name: {**_tidy(definitions[name]), **CONDITIONS.get(name, {})} for name in sorted(definitions)}
+    return {**head, **body, "$defs": full}
 
 
 def _tidy(schema: Any) -> Any:

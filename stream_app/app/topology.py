@@ -37,6 +37,7 @@ from stream_app.processors.people import PeopleProcessor
 from stream_app.processors.people.leaps import WAITING
 from stream_app.processors.people.leaps import combine as combine_waiting
 from stream_app.processors.persons import PersonsProcessor
+from stream_app.processors.pseudonyms import random_names
 from stream_app.processors.referral_counters import ReferralCountersProcessor, RewardsCounter
 from stream_app.processors.referral_counters import combine as combine_referrals
 from stream_app.processors.referral_facts import ReferralTeller
@@ -53,13 +54,13 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
     catalogue = Catalogue.of(settings)
     count = partitions or settings.kafka.partitions
     processors = [
-        cast("AnyProcessor", journeys(settings)),
+        cast("AnyProcessor", journeys(settings, partitions=count)),
         cast("AnyProcessor", PersonsProcessor(journey_rules(settings).client_life_ms)),
         cast("AnyProcessor", OrdersProcessor(journey_rules(settings).client_life_ms)),
         cast("AnyProcessor", leads(settings)),
         cast("AnyProcessor", costs(settings)),
         cast("AnyProcessor", codes(settings)),
-        cast("AnyProcessor", people(settings)),
+        cast("AnyProcessor", people(settings, partitions=count)),
         cast("AnyProcessor", referral_counters(settings, partitions=count)),
     ]
     if settings.counters.enabled:
@@ -81,7 +82,7 @@ def build_topology(settings: Settings, *, partitions: int | None = None) -> Topo
     )
 
 
-def journeys(settings: Settings) -> JourneysProcessor:
+def journeys(settings: Settings, *, partitions: int = 1) -> JourneysProcessor:
     """The journeys processor under these settings."""
     tables = reference.load()
     rules, sources = journey_rules(settings), source_rules(settings)
@@ -94,6 +95,7 @@ def journeys(settings: Settings) -> JourneysProcessor:
         counter=journey_counter(settings),
         links=links(settings),
         hasher=hasher(settings) if settings.programs else None,
+        pseudonyms=random_names(partitions),
     )
 
 
@@ -164,7 +166,7 @@ def codes(settings: Settings) -> CodesProcessor:
     return CodesProcessor(grace_ms=journey_rules(settings).sessions.grace_ms)
 
 
-def people(settings: Settings) -> PeopleProcessor:
+def people(settings: Settings, *, partitions: int = 1) -> PeopleProcessor:
     """The people processor under these settings."""
     programs = programs_of(settings)
     return PeopleProcessor(
@@ -174,6 +176,7 @@ def people(settings: Settings) -> PeopleProcessor:
         currency=settings.site.currency,
         rules_version=rules_version(tuple(programs.by_name.values()), programs.exchange),
         counter=RewardsCounter(),
+        pseudonyms=random_names(partitions),
     )
 
 

@@ -32,6 +32,7 @@ class Claim(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A conversion that claims the order."""
 
     client_id: str
+    """Empty: the client was erased. The order stays theirs; nobody is told any more."""
     event_id: str
     at: int
     value: Decimal | None
@@ -92,7 +93,7 @@ def rulings(order: Order) -> dict[str, Ruling]:
     if held is None:
         return {}
     told = {}
-    for client_id in {claim.client_id for claim in order.claims.values()}:
+    for client_id in {claim.client_id for claim in order.claims.values()} - {""}:
         rivals = [claim for claim in order.claims.values() if claim.client_id != client_id]
         foreign: tuple[Refund, ...] = ()
         if client_id == held.client_id:

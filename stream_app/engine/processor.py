@@ -58,6 +58,9 @@ class Rows(Protocol):
     def put(self, key: bytes, number: int, value: bytes | None) -> None:
         """None removes the row (a tombstone in the changelog)."""
 
+    def numbers(self, key: bytes) -> list[int]:
+        """Which rows the key has, in order. Looks at all of them: for what is done once in the life of a key."""
+
 
 class Context(Protocol[E]):  # type: ignore[misc]  # E is only ever consumed
     """One commit, as a processor sees it."""

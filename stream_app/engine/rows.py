@@ -39,6 +39,14 @@ def part_key(tag: bytes, key: bytes, number: int) -> bytes:
     return b"p" + tag + key + _NUMBER.pack(number)
 
 
+def part_number(row: bytes, tag: bytes, key: bytes) -> int | None:
+    """The number of a part of this very key; None for any other row: keys may begin with each other."""
+    head = b"p" + tag + key
+    if len(row) != len(head) + _NUMBER.size or not row.startswith(head):
+        return None
+    return int(_NUMBER.unpack_from(row, len(head))[0])
+
+
 def timer_key(due: int, tag: bytes, key: bytes) -> bytes:
     return b"t" + _DUE.pack(due) + tag + key
 

@@ -20,6 +20,7 @@ from .rows import (
     head_key,
     pack_header,
     part_key,
+    part_number,
     split_timer,
     timer_key,
     timers_from,
@@ -29,6 +30,7 @@ from .rows import (
 
 _NONE: tuple[()] = ()
 NEVER = 2**63
+MAX_PART = 2**32 - 1
 
 
 class UnknownStateVersion(Exception):
@@ -63,6 +65,15 @@ class Overlay:
 
     def put(self, row: bytes, value: bytes | None) -> None:
         self.current[row] = value
+
+    def scan(self, start: bytes, stop: bytes) -> list[bytes]:
+        """Rows that are there in [start, stop], sorted."""
+        found = set(self._store.scan(start, stop + b"\0", NEVER))
+        for rows in (self.flying, self.current):
+            for row, value in rows.items():
+                if start <= row <= stop:
+                    (found.add if value is not None else found.discard)(row)
+        return sorted(found)
 
     def take(self) -> dict[bytes, bytes | None]:
         """The current rows become those in flight: the commit under construction is complete."""
@@ -205,6 +216,11 @@ class KeyedStates:
     def put(self, key: bytes, number: int, value: bytes | None) -> None:
         self._overlay.put(part_key(self.tag, key, number), value)
 
+    def numbers(self, key: bytes) -> list[int]:
+        tag = self.tag
+        rows = self._overlay.scan(part_key(tag, key, 0), part_key(tag, key, MAX_PART))
+        return [number for row in rows if (number := part_number(row, tag, key)) is not None]
+
     def find(self, key: bytes) -> Entry | None:
         """The entry of a key, from cache or store; None for a key never seen (or forgotten)."""
         entry = self.young.get(key)
@@ -277,10 +293,14 @@ class KeyedStates:
                 if entry.stored:
                     append((head_key(tag, key), None, _NONE))
                     entry.stored = False
+                if entry.due:
+                    timers.remove(timer_key(entry.due, tag, key))
                 entry.due = 0
                 continue
             due = due_of(state)
             if due and (due < entry.due or not entry.due):
+                if entry.due:
+                    timers.remove(timer_key(entry.due, tag, key))
                 timers.put(due, tag, key)
                 entry.due = due
             entry.stored = True
@@ -319,3 +339,7 @@ class _Committed:
 
     def put(self, key: bytes, number: int, value: bytes | None) -> None:  # noqa: ARG002
         raise TypeError("committed states are read-only")
+
+    def numbers(self, key: bytes) -> list[int]:
+        rows = self._store.scan(part_key(self._tag, key, 0), part_key(self._tag, key, MAX_PART) + b"\0", NEVER)
+        return [number for row in rows if (number := part_number(row, self._tag, key)) is not None]

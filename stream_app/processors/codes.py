@@ -11,19 +11,21 @@ from typing import Any, cast
 
 import msgspec
 
-from stream_app.domain.referral.codes import Claim, Form, active, owner, ruling
+from stream_app.domain.referral.codes import Claim, Form, active, owner, renamed, ruling
 from stream_app.domain.referral.counting import DELTA, Figures, gather, places
 from stream_app.domain.referral.facts import (
     ANSWER,
     CLAIM,
     CONTACT,
     KNOWN,
+    OWNER,
     QUESTION,
     VISIT,
     Answer,
     FirstPaid,
     Known,
     Question,
+    Renamed,
     Visit,
 )
 from stream_app.domain.times import MINUTE_MS, rfc3339
@@ -107,15 +109,21 @@ class Heard(msgspec.Struct, gc=False):
 
     kind: str
     id: str
-    body: Claim | Question | FirstPaid | Visit | None
+    body: Claim | Question | FirstPaid | Visit | Renamed | None
 
 
 _encode_claim = msgspec.json.Encoder().encode
 _decode_claim = msgspec.json.Decoder(ClaimLetter).decode
 _decode_question = msgspec.msgpack.Decoder(Letter[Question]).decode
 _decode_visit = msgspec.msgpack.Decoder(Letter[Visit]).decode
+_decode_owner = msgspec.msgpack.Decoder(Letter[Renamed]).decode
 _decode_contact = msgspec.msgpack.Decoder(Letter[FirstPaid]).decode
-_DECODERS: dict[str, Any] = {QUESTION: _decode_question, CONTACT: _decode_contact, VISIT: _decode_visit}
+_DECODERS: dict[str, Any] = {
+    QUESTION: _decode_question,
+    CONTACT: _decode_contact,
+    VISIT: _decode_visit,
+    OWNER: _decode_owner,
+}
 _encode_state = msgspec.msgpack.Encoder().encode
 _decode_state = msgspec.msgpack.Decoder(Register).decode
 _decode_asked = msgspec.msgpack.Decoder(list[Asked]).decode
@@ -127,7 +135,7 @@ class CodesProcessor:
     name = "codes"
     tag = b"k"
     inputs: Sequence[str] = ()
-    kinds: Sequence[str] = (CLAIM, QUESTION, CONTACT, VISIT)
+    kinds: Sequence[str] = (CLAIM, QUESTION, CONTACT, VISIT, OWNER)
     state_version = 1
 
     def __init__(self, *, grace_ms: int) -> None:
@@ -168,7 +176,7 @@ class CodesProcessor:
             self._contacts(key, register, events, context)
         else:
             self._code(key, register, events, context)
-        return register
+        return register if register != Register() else None
 
     def wake(self, key: bytes, state: Register, context: Context[Heard]) -> Register:
         """Forgets questions that no correction can come for, and counts visits."""
@@ -200,6 +208,8 @@ class CodesProcessor:
                 case Claim() as claim:
                     register.claims[event.id] = claim
                     claimed[event.id] = event
+                case Renamed(old=old, new=new):
+                    register.claims = renamed(register.claims, old, new)
                 case _ if event.kind == VISIT:
                     register.visits.pop(event.id, None)
                 case _ if event.kind == CLAIM:
@@ -257,8 +267,10 @@ class CodesProcessor:
             row = last.row + 1 if last is not None else 0
             last = Page(row % (1 << 31), 0, 0)
             register.pages = [*register.pages, last]
-        context.rows.put(key, last.row, _encode_state([*self._page(key, last, context.rows), asked]))
-        last.count += 1
+        now = context.now - self._open_ms
+        page = [*(other for other in self._page(key, last, context.rows) if other.until >= now), asked]
+        context.rows.put(key, last.row, _encode_state(page))
+        last.count = len(page)
         last.until = max(last.until, asked.until)
 
     @staticmethod
@@ -290,11 +302,15 @@ class CodesProcessor:
 
     @staticmethod
     def _contacts(key: bytes, register: Register, events: list[Heard], context: Context[Heard]) -> None:
+        for event in events:
+            if event.body is None:
+                # Somebody was erased. What was decided by what was known of them stands, and so do the answers.
+                register.paid.pop(event.id, None)
         before = {person: _others(register.paid, person) for person, first in register.paid.items() if first.asks}
         for event in events:
             if event.body is None:
-                register.paid.pop(event.id, None)
-            elif event.id in register.paid or len(register.paid) < MAX_PEOPLE:
+                continue
+            if event.id in register.paid or len(register.paid) < MAX_PEOPLE:
                 register.paid[event.id] = cast("FirstPaid", event.body)
         contact = key[len(CONTACT_KEY) :].decode()
         for person, first in register.paid.items():

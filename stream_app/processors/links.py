@@ -18,6 +18,8 @@ PERSON_TOUCHPOINTS = "person-touchpoints"
 ORDER_CLAIM = "order-claim"
 ORDER_REFUND = "order-refund"
 ORDER_RULING = "order-ruling"
+PERSON_ERASED = "person-erased"
+CLIENT_ERASED = "client-erased"
 
 
 class Linking(msgspec.Struct, frozen=True, gc=False):
@@ -32,6 +34,20 @@ class OthersTold(msgspec.Struct, frozen=True, gc=False):
 
     user: str
     others: Others | None
+
+
+class PersonErased(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """To a person: they are to be forgotten. Clients that people know of, and conversions on them."""
+
+    clients: dict[str, tuple[str, ...]]
+
+
+class ClientErased(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """To a client: it is to be forgotten, with these conversions if it does not know them any more; the user asks to
+    hear of it."""
+
+    user: str
+    conversions: tuple[str, ...]
 
 
 class Claiming(msgspec.Struct, frozen=True, gc=False):
@@ -63,6 +79,8 @@ def decoder(kind: str) -> Decoder[Any]:
         ORDER_CLAIM: (_claim, Claiming),
         ORDER_REFUND: (_refund, Refunding),
         ORDER_RULING: (_ruling, _ruled),
+        PERSON_ERASED: (_person_erased, _body),
+        CLIENT_ERASED: (_client_erased, _body),
     }
     read, event = decoders[kind]
 
@@ -80,8 +98,14 @@ def _ruled(order: str, ruling: Ruling | None) -> Ruled:
     return Ruled(order_hash(order.encode()), ruling)
 
 
+def _body(_id: str, body: object) -> object:
+    return body
+
+
 _link = msgspec.msgpack.Decoder(Letter[Link]).decode
 _others = msgspec.msgpack.Decoder(Letter[Others]).decode
 _claim = msgspec.msgpack.Decoder(Letter[Claim]).decode
 _refund = msgspec.msgpack.Decoder(Letter[Asked]).decode
 _ruling = msgspec.msgpack.Decoder(Letter[Ruling]).decode
+_person_erased = msgspec.msgpack.Decoder(Letter[PersonErased]).decode
+_client_erased = msgspec.msgpack.Decoder(Letter[ClientErased]).decode

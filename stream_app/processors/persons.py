@@ -12,9 +12,21 @@ import msgspec
 
 from stream_app.domain import persons
 from stream_app.domain.client import HOLD_MS, Told
+from stream_app.domain.referral.facts import FORGOTTEN, Forgotten
 from stream_app.engine.processor import Context, Decoder, Rows
-from stream_app.processors.facts import Fact, encode_body, tell
-from stream_app.processors.links import PERSON_LINK, PERSON_TOUCHPOINTS, Linking, decoder
+from stream_app.processors.facts import Fact, Letter, encode_body, tell
+from stream_app.processors.links import (
+    CLIENT_ERASED,
+    PERSON_ERASED,
+    PERSON_LINK,
+    PERSON_TOUCHPOINTS,
+    ClientErased,
+    Linking,
+    PersonErased,
+    decoder,
+)
+
+Event = Linking | PersonErased
 
 
 class Known(msgspec.Struct, gc=False, array_like=True):
@@ -35,25 +47,29 @@ class PersonsProcessor:
     name = "persons"
     tag = b"p"
     inputs: Sequence[str] = ()
-    kinds: Sequence[str] = (PERSON_LINK,)
+    kinds: Sequence[str] = (PERSON_LINK, PERSON_ERASED)
     state_version = 1
 
     def __init__(self, life_ms: int) -> None:
         self._life_ms = life_ms
 
-    def decoder(self, source: str) -> Decoder[Linking]:
-        """The decoder of `person-link`."""
+    def decoder(self, source: str) -> Decoder[Event]:
+        """The decoder of `person-link` or `person-erased`."""
         return decoder(source)
 
-    def key_of(self, event: Linking) -> bytes:
+    def key_of(self, event: Event) -> bytes:
         """Never asked: whoever tells a person names it."""
         raise NotImplementedError(event)
 
-    def fold(self, key: bytes, state: Known | None, events: list[Linking], context: Context[Linking]) -> Known | None:
+    def fold(self, key: bytes, state: Known | None, events: list[Event], context: Context[Event]) -> Known | None:
         """Takes what clients say, and tells the others."""
         known = state if state is not None else Known(persons.Person({}))
         for event in events:
-            persons.hear(known.person, event.id, event.link)
+            if isinstance(event, Linking):
+                persons.hear(known.person, event.id, event.link)
+            else:
+                self._erase(key, known, event, context)
+                known = Known(persons.Person({}))
         facts = [
             Fact(PERSON_TOUCHPOINTS, client_id.encode(), encode_body(others))
             for client_id, others in persons.others(known.person).items()
@@ -68,7 +84,17 @@ class PersonsProcessor:
         known.kept_until = context.now + HOLD_MS
         return known if known.person.links else None
 
-    def wake(self, _key: bytes, state: Known, context: Context[Linking]) -> Known | None:
+    @staticmethod
+    def _erase(key: bytes, known: Known, told: PersonErased, context: Context[Event]) -> None:
+        """Has all clients of somebody who is erased forgotten, and says which."""
+        clients = dict.fromkeys(sorted(link.client_id for link in known.person.links.values()), ()) | told.clients
+        user = key.decode()
+        for client, conversions in clients.items():
+            body = encode_body(Letter(user, ClientErased(user, conversions)))
+            context.forward(CLIENT_ERASED, client.encode(), body)
+        context.forward(FORGOTTEN, key, encode_body(Letter(user, Forgotten(tuple(clients)))))
+
+    def wake(self, _key: bytes, state: Known, context: Context[Event]) -> Known | None:
         """Forgets a person when all their touchpoints are too old to count."""
         return None if context.now >= self.due(state) else state
 

@@ -27,6 +27,7 @@ WITHOUT_ALERT = {
     "rewards": "any number is right",
     "codes_displaced_total": "as rare as enrolments that come late; whoever lost the code is told by a dead letter",
     "refunds_cut_total": "the shop's books tell; the order counts as wholly refunded",
+    "erasures_total": "any number is right",
     "referral_caps_total": "the bound is far above what one referrer brings",
 }
 """Metrics that call for nobody, with the reason."""

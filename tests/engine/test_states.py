@@ -10,7 +10,7 @@ import pytest
 from stream_app.engine.ports import Outgoing
 from stream_app.engine.processor import AnyProcessor
 from stream_app.engine.rows import head_key, part_key, timer_key, unpack_header
-from stream_app.engine.state import KeyedStates, Overlay, Timers, UnknownStateVersion
+from stream_app.engine.state import MAX_PART, KeyedStates, Overlay, Timers, UnknownStateVersion
 from stream_app.hosts.stores import MemoryStore
 
 
@@ -339,6 +339,41 @@ def test_a_forgotten_key_is_not_woken_by_what_is_left_of_its_timer() -> None:
     shelf.commit()
     assert shelf.wake(100) == []
     assert shelf.wake(300) == [b"k"]
+
+
+def test_a_due_time_that_came_nearer_or_a_forgotten_key_leaves_no_row_behind() -> None:
+    """A key names somebody: it should not stand in the index for a year to come."""
+    shelf = Shelf()
+    shelf.set(b"k", Note("x", 900))
+    shelf.commit()
+    shelf.set(b"k", Note("x", 300))
+    shelf.commit()
+    assert shelf.timer_rows() == {timer_key(300, b"N", b"k")}
+    shelf.set(b"k", None)
+    shelf.commit()
+    assert shelf.timer_rows() == set()
+    shelf.set(b"k", Note("back", 300))
+    shelf.commit()
+    assert shelf.wake(300) == [b"k"]
+
+
+def test_the_rows_of_a_key_are_listed_wherever_they_are() -> None:
+    """In the store, in the commit in flight, in the one under construction; never another key's, nor what is gone."""
+    shelf = Shelf()
+    for number in (0, 7, MAX_PART):
+        shelf.states.put(b"k", number, b"stored")
+    shelf.states.put(b"kk", 7, b"another's")
+    shelf.states.put(b"k" + bytes(4), 7, b"another's")
+    shelf.set(b"k", Note("x"))
+    shelf.commit()
+    shelf.states.put(b"k", 7, None)
+    shelf.states.put(b"k", 8, b"flying")
+    shelf.take()
+    shelf.states.put(b"k", 9, b"new")
+    shelf.states.put(b"k", 8, None)
+    assert shelf.states.numbers(b"k") == [0, 9, MAX_PART]
+    assert shelf.states.committed_rows.numbers(b"k") == [0, 7, MAX_PART]
+    assert shelf.states.numbers(b"kk") == [7]
 
 
 def test_two_rows_of_one_key_wake_it_once() -> None:

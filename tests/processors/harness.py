@@ -43,6 +43,9 @@ class DictRows:
             self.rows[key, number] = value
             self.written += len(value)
 
+    def numbers(self, key: bytes) -> list[int]:
+        return sorted(number for owner, number in self.rows if owner == key)
+
 
 class Part:
     """One processor with its states."""

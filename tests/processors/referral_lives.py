@@ -15,6 +15,8 @@ from stream_app.processors.facts import Letter, encode_body
 from tests.processors.referral_net import DAY, GRACE, HASHER, HOUR, MINUTE, T0, Net, program
 
 PEOPLE = ("anna", "boris", "clara", "daina", "egil", "fred")
+CODES = {name: f"k{number}" for number, name in enumerate(PEOPLE)}
+"""Codes have nothing of their owners' names."""
 PROGRAMS = ("friends", "partners")
 
 
@@ -77,13 +79,13 @@ def life(seed: int, size: int = 36) -> tuple[list[Program], list[Happening]]:
             case "enrolled":
                 fields |= {
                     "program": rng.choice(names),
-                    "code": user if number < 5 else rng.choice((f"{user}2", rng.choice(PEOPLE))),
+                    "code": CODES[user] if number < 5 else rng.choice((f"{CODES[user]}x", CODES[rng.choice(PEOPLE)])),
                 }
                 fields |= {"email": f"{user}@example.org", "client_id": rng.choice(("", client))}
             case "left":
                 fields |= {"program": rng.choice(names)}
             case "visit":
-                code = rng.choice(PEOPLE)
+                code = CODES[rng.choice(PEOPLE)]
                 clicked.setdefault(client, []).append((code, at))
                 fields |= {"code": code, "client": client, "anonymous": rng.random() < 0.4}
             case "buy":
@@ -92,7 +94,7 @@ def life(seed: int, size: int = 36) -> tuple[list[Program], list[Happening]]:
                     "value": rng.choice(("10", "49.99", "50", "100.10", "333.33", "500", "0.05")),
                     "currency": rng.choice(("EUR", "EUR", "EUR", "USD", "KWD")),
                     "visits": tuple(clicked.get(client, ())),
-                    "codes": (rng.choice(PEOPLE),) if rng.random() < 0.2 else (),
+                    "codes": (CODES[rng.choice(PEOPLE)],) if rng.random() < 0.2 else (),
                     "email": rng.choice((f"{user}@example.org", "", "", f"{rng.choice(PEOPLE)}@example.org")),
                     "ip": f"198.51.100.{rng.randrange(2)}",
                     "anonymous": rng.random() < 0.3,
@@ -150,14 +152,14 @@ class Teller:
                     "user_id": fields["user"],
                     "occurred_at": T0 + happening.at,
                     "type": happening.what,
-                    "program": "friends",
+                    **({"program": "friends"} if happening.what != "erased" else {}),
                     **{k: v for k, v in fields.items() if k != "user" and v},
                 }
                 self.net.send(("referral-events", fields["user"].encode(), json.dumps(record).encode(), T0 + arrives))
 
     def _tell(self, sale_id: str) -> None:
         sale = self.sales.get(sale_id)
-        if sale is None:
+        if sale is None or sale.fields["client"] in self.net.forgotten:
             return
         fields = sale.fields
         user = "" if fields["anonymous"] else fields["user"]

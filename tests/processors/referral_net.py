@@ -6,14 +6,29 @@ import json
 import random
 from collections import Counter
 from decimal import Decimal
+from hashlib import sha256
 from typing import Any
 
+import msgspec
+
 from stream_app.domain.contacts import ContactHasher
-from stream_app.domain.referral.facts import CAPTURED, CONVERSION, Purchase, RefundLine, Visit, Visits, person_of
+from stream_app.domain.referral.facts import (
+    CAPTURED,
+    CONVERSION,
+    FORGOTTEN,
+    MOVED,
+    Forgotten,
+    Purchase,
+    RefundLine,
+    Visit,
+    Visits,
+    person_of,
+)
 from stream_app.domain.referral.programs import Exchange, Program, Programs, Rate
 from stream_app.engine.processor import Rejected
 from stream_app.processors.codes import CodesProcessor
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.links import PERSON_ERASED, PersonErased
 from stream_app.processors.people import PeopleProcessor
 from stream_app.processors.people.leaps import WAITING, combine
 from tests.processors.harness import DAY, HOUR, MINUTE, T0, DictRows
@@ -24,6 +39,12 @@ HASHER = ContactHasher(b"a key for tests", "LV")
 __all__ = ["DAY", "GRACE", "HASHER", "HOUR", "MINUTE", "T0"]
 
 
+def pseudonym_of(key: bytes) -> str:
+    """A name that is the same in every run: so that runs can be compared."""
+    client = key.startswith(b"\x1f")
+    return ("\x1f" if client else "") + "erased-" + sha256(b"pseudonym of " + key).hexdigest()[:16]
+
+
 class Tally:
     """What counters would have: sums by currency and status."""
 
@@ -31,6 +52,7 @@ class Tally:
         self.sums: dict[tuple[str, str], Decimal] = {}
         self.figures: Counter[tuple[str, str]] = Counter()
         self.brought: dict[tuple[str, str, str], Decimal] = {}
+        self.added: Counter[tuple[str, str, str]] = Counter()
 
     def move(self, entry: Any, before: Any, after: Any, context: Any) -> None:
         for counted, sign in ((before, -1), (after, 1)):
@@ -48,8 +70,8 @@ class Tally:
             for place, amount in amounts.items():
                 self.brought[place] = self.brought.get(place, Decimal(0)) + sign * amount
 
-    def add(self, *arguments: Any) -> None:
-        pass
+    def add(self, name: str, program: str, code: str, at: int, n: int, context: Any) -> None:
+        self.added[program, name, code] += n
 
 
 class Commit:
@@ -68,7 +90,10 @@ class Commit:
         self.net.outputs.append(record)
 
     def forward(self, kind: str, key: bytes, value: bytes) -> None:
-        self.net.travelling.append((kind, key, value))
+        if kind == PERSON_ERASED:
+            self.net.forget_clients(key, value)
+        else:
+            self.net.travelling.append((kind, key, value))
 
     def reject(self, event: Any, reason: str, detail: str) -> None:
         self.net.rejected.append((reason, detail))
@@ -103,6 +128,7 @@ class Net:
                 currency="EUR",
                 rules_version="test",
                 counter=self.tally,
+                pseudonyms=pseudonym_of,
             ),
         ]
         self.by_kind = {kind: p for p in self.processors for kind in (*p.inputs, *p.kinds)}
@@ -119,11 +145,22 @@ class Net:
         self.revision = 0
         self.drop_cache = drop_cache
         self.random = random.Random(mix) if mix is not None else None
+        self.forgotten: set[str] = set()
+        """Clients whose journeys have been erased."""
 
     def send(self, *records: tuple[str, bytes | None, bytes, int]) -> None:
         """One commit with these, then as many as it takes until nothing travels."""
         self._commit(list(records))
         self.settle()
+
+    def forget_clients(self, key: bytes, value: bytes) -> None:
+        """Plays the part of persons and journeys: nothing more is told of these clients."""
+        told = msgspec.msgpack.decode(value, type=Letter[PersonErased]).body
+        assert told is not None
+        clients = tuple(sorted({*told.clients, f"c-{key.decode()}"}))
+        self.forgotten |= {*clients}
+        for body in (Forgotten(clients), *(Forgotten((client,), done=True) for client in clients)):
+            self.travelling.append((FORGOTTEN, key, encode_body(Letter(key.decode(), body))))
 
     def settle(self) -> None:
         for _ in range(60):
@@ -132,7 +169,9 @@ class Net:
             travelling, self.travelling = self.travelling, []
             if self.random is not None:
                 # Some letters take longer; those of one kind and key keep their order.
-                slow = {(k, key) for k, key, _ in travelling if self.random.random() < 0.3}
+                # What a pseudonym is given was sent before anybody could answer to the new name.
+                ways = dict.fromkeys((k, key) for k, key, _ in travelling if k != MOVED)
+                slow = {way for way in ways if self.random.random() < 0.3}
                 now = [letter for letter in travelling if letter[:2] not in slow]
                 self.travelling = [letter for letter in travelling if letter[:2] in slow]
                 travelling = now
@@ -174,6 +213,9 @@ class Net:
                     changed[key] = processor.wake(key, self._state(name, key), commit)
             for key, state in changed.items():
                 place = processor.name, key
+                if state is None:
+                    self._forget(place)
+                    continue
                 self.saved[place] = processor.save(key, state, self.rows[processor.name])
                 self.cached[place] = state
                 self.dues[place] = processor.due(state)
@@ -181,6 +223,10 @@ class Net:
             combine(commit.gathered.get(WAITING, {}), commit)
         if self.drop_cache:
             self.cached.clear()
+
+    def _forget(self, place: tuple[str, bytes]) -> None:
+        for kept in (self.saved, self.cached, self.dues):
+            kept.pop(place, None)  # type: ignore[attr-defined]
 
     def _state(self, name: str, key: bytes) -> Any:
         if (name, key) in self.cached:
@@ -272,8 +318,6 @@ def bought(at: int, client: str, value: str | None = "1000", *, user: str = "", 
 def unbought(purchase: Any) -> Any:
     """The same purchase taken back."""
     kind, key, value, ts = purchase
-    import msgspec
-
     name = msgspec.msgpack.decode(value)[0]
     return (kind, key, encode_body(Letter(name, None)), ts)
 

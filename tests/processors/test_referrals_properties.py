@@ -32,7 +32,7 @@ def check_books(net: Net) -> None:
         for (owner, number), payload in net.rows["people"].rows.items():
             if owner == key and number < 1 << 29:
                 for entry in _entries(payload):
-                    if entry.currency and (entry.due or (entry.status == 4 and entry.reasons)):
+                    if entry.currency and (entry.due or entry.reasons):
                         before = found.get(entry.currency, Sums())
                         found[entry.currency] = before.moved(Sums(), sums_of(entry))
         for currency, sums in person.books.sums.items():

@@ -31,6 +31,7 @@ def test_the_commands_of_the_guide_run_as_written(tmp_path: Path) -> None:
         ",-40.00,EUR,approved,",
         ",100.00,EUR,paid,",
         "own_code",
+        '"reasons":["erased"]',
     ):
         assert line in done.stdout, f"{line}\n---\n{done.stdout}"
     assert "Statement for misha" in (tmp_path / "misha.html").read_text()

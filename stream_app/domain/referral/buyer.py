@@ -186,9 +186,9 @@ class Buyer:
         return sorted(found, key=lambda c: (c.since, c.code))
 
     def _candidate(self, code: str, since: Moment, at: int, flags: int) -> _Candidate | None:
-        """A code that is somebody's. Valid if active when seen and now, in a programme that runs."""
+        """A code that was somebody's by then. Valid if active when seen and now, in a programme that runs."""
         claims = self._answers.get(code)
-        if not claims:
+        if not claims or claims[0].at > at:
             return None
         claim = active(claims, since[0])
         now = active(claims, at)
@@ -308,7 +308,7 @@ def _block(candidate: _Candidate, reason: str) -> Decided:
     return Decided(candidate.program.name, candidate.claim.user, candidate.code, candidate.since[0], True, (reason,))
 
 
-def walk_of(conversion_id: str, purchase: Purchase, decided: Decided, buyer: str) -> Walk:
+def walk_of(conversion_id: str, purchase: Purchase, decided: Decided, buyer: str, *, erased: bool = False) -> Walk:
     """What the referrer at level 1 is told."""
     return Walk(
         decided.program,
@@ -324,6 +324,7 @@ def walk_of(conversion_id: str, purchase: Purchase, decided: Decided, buyer: str
         decided.blocks,
         decided.holds,
         decided.notes,
+        erased,
     )
 
 

@@ -55,6 +55,13 @@ def ruling(claims: dict[str, Claim]) -> tuple[Claim, ...]:
     return tuple(sorted((claim for claim in claims.values() if claim.user == holder), key=lambda claim: claim.order))
 
 
+def renamed(claims: dict[str, Claim], old: str, new: str) -> dict[str, Claim]:
+    """The same claims of somebody who goes by another name."""
+    return {
+        name: msgspec.structs.replace(claim, user=new) if claim.user == old else claim for name, claim in claims.items()
+    }
+
+
 def active(claims: tuple[Claim, ...], at: int) -> Claim | None:
     """The claim under which a code could be used at a time."""
     return next((claim for claim in claims if claim.active_at(at)), None)

@@ -28,6 +28,11 @@ WALK = "referral-walk"
 PAYOUT = "referral-payout"
 LAP = "referral-lap"
 ROUND = "referral-round"
+ERASED = "referral-erased"
+FORGOTTEN = "referral-forgotten"
+MOVED = "referral-moved"
+RENAMED = "referral-renamed"
+OWNER = "referral-owner"
 
 PAID_AD = 1
 """The visit also bore a paid advertisement's click id."""
@@ -203,8 +208,54 @@ class Walk(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Why nobody is paid; reasons known at the buyer."""
     holds: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    erased: bool = False
+    """The buyer goes by a pseudonym, and nothing else is said of them."""
 
     @property
     def moment(self) -> Moment:
         """When the conversion was."""
         return self.purchase.moment
+
+
+class Erased(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-erased`: the user of this client goes by another name now; the client follows."""
+
+    at: int
+    old: str
+    new: str
+
+
+class Forgotten(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-forgotten`: these clients are being forgotten by journeys or, if `done`, have been."""
+
+    clients: tuple[str, ...]
+    done: bool = False
+
+
+class Moved(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-moved`: something of an erased person, for their pseudonym; the letter's id says what."""
+
+    erased: int
+    """The time as of which they are erased."""
+    content: bytes
+
+
+class Renamed(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-renamed`: a person goes by another name. With a conversion: whoever told them of it tells the
+    new name instead."""
+
+    old: str
+    new: str
+    program: str = ""
+    conversion_id: str = ""
+    level: int = 0
+
+
+def without_traces(purchase: Purchase) -> Purchase:
+    """With nothing that says whose it was."""
+    return msgspec.structs.replace(purchase, client="", user="", codes=(), visits=(), contact=NO_CONTACT)
+
+
+def renamed(bindings: tuple[Binding, ...], old: str, new: str) -> tuple[Binding, ...]:
+    """Bindings to the same people under their new name."""
+    return tuple(msgspec.structs.replace(b, referrer=new) if b.referrer == old else b for b in bindings)

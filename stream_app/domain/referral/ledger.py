@@ -243,6 +243,8 @@ class Open(msgspec.Struct, gc=False, array_like=True):
     """What ranks say against it, as last ranked."""
     used: Decimal | None = None
     """What its programme's cap had given in the period, this one included, as last ranked; None: it has no part."""
+    buyer: str = ""
+    """The name by which its buyer goes from when it is booked: they were erased meanwhile."""
 
     @property
     def moment(self) -> OpenMoment:

@@ -37,10 +37,11 @@ class ReferralEvent(msgspec.Struct, gc=False):
     event_id: Annotated[Id, Meta(description="Idempotency key of the event.")]
     user_id: Annotated[Id, Meta(description="Whom it is about: the person who refers.")]
     occurred_at: Annotated[int | Time, Meta(description="RFC 3339 with an offset, or epoch milliseconds.")]
-    program: Annotated[Text, Meta(min_length=1, description="A programme of the settings.")]
     type: Annotated[
-        Literal["enrolled", "invited", "left", "payout", "approve", "reject"], Meta(description="What happened.")
+        Literal["enrolled", "invited", "left", "payout", "approve", "reject", "erased"],
+        Meta(description="What happened. erased: the person is to be forgotten; concerns all programmes."),
     ]
+    program: Annotated[Text, Meta(min_length=1, description="A programme of the settings; not for erased.")] = ""
     code: Annotated[Text | None, Meta(description="enrolled: the code in links.")] = None
     promo_code: Annotated[Text | None, Meta(description="enrolled: a code to type in.")] = None
     aliases: Annotated[_Aliases | None, Meta(description="enrolled: short and masked links.")] = None
@@ -58,26 +59,47 @@ class ReferralEvent(msgspec.Struct, gc=False):
     reward_id: Annotated[OptionalId | None, Meta(description="approve, reject: which reward.")] = None
 
 
+NOT_OF_ERASURES = tuple(
+    field
+    for field in ReferralEvent.__struct_fields__
+    if field not in {"event_id", "user_id", "occurred_at", "type", "program", "amount"}
+)
 _decode = msgspec.json.Decoder(ReferralEvent).decode
 _IDS = ("event_id", "user_id", "client_id", "reward_id")
+_NO_AMOUNT = (b"", b"null")
 _TEXTS = ("program", "code", "promo_code", "email", "phone", "name", "ip", "channel")
 
 
 def read_referral_event(value: bytes | None) -> ReferralEvent:
     """A checked event; the programme is left to who knows them. Raises Refused, and nothing else."""
     event = read_record(_decode, value, _IDS, _TEXTS)
+    if event.type != "erased" and not event.program:
+        raise Refused("missing_field", "program: only an erasure concerns them all")
     match event.type:
         case "enrolled":
             _check_codes(event)
+        case "erased":
+            _check_bare(event)
         case "approve" | "reject" if not event.reward_id:
             raise Refused("missing_field", f"reward_id: required to {event.type}")
-        case "payout" if not bytes(event.amount).strip() or bytes(event.amount).strip() == b"null":
+        case "payout" if bytes(event.amount).strip() in _NO_AMOUNT:
             raise Refused("missing_field", "amount: a payout says how much was paid")
         case "invited" if event.count is None:
             raise Refused("missing_field", "count: how many were invited")
         case _:
             pass
     return event
+
+
+def _check_bare(event: ReferralEvent) -> None:
+    """An erasure that named a programme would be understood as one of that programme only; and what is to be forgotten
+    should not be told once more."""
+    given = [field for field in NOT_OF_ERASURES if getattr(event, field) is not None]
+    if bytes(event.amount).strip() not in _NO_AMOUNT:
+        given.append("amount")
+    if event.program or given:
+        field = "program" if event.program else given[0]
+        raise Refused("bad_field", f"{field}: an erasure says who and when, and nothing else")
 
 
 def _check_codes(event: ReferralEvent) -> None:
@@ -107,6 +129,13 @@ class Membership(msgspec.Struct, frozen=True, gc=False, array_like=True):
     def moment(self) -> Moment:
         """Where it stands in time."""
         return (self.at, self.event_id)
+
+
+class Erasure(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Somebody is to be forgotten."""
+
+    at: int
+    event_id: str
 
 
 class Invited(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -198,6 +227,7 @@ def effective(at: int, ts: int, grace_ms: int) -> int:
 
 __all__ = [
     "MAX_MEMBERSHIPS",
+    "Erasure",
     "Invited",
     "Membership",
     "Payout",

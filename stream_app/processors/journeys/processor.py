@@ -24,6 +24,7 @@ from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.hits import BOT, CONVERSION, REFUND, Hit
 from stream_app.domain.journey import MAX_OWNERS, Converted, Fold, welcome
 from stream_app.domain.persons import changed_since
+from stream_app.domain.referral.facts import FORGOTTEN, Forgotten
 from stream_app.domain.referral.links import LinkReader
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
 from stream_app.domain.rules import JourneyRules
@@ -31,15 +32,24 @@ from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.views import Views
 from stream_app.engine.processor import Context, Decoder, Rows
 from stream_app.processors.counting import Counter
-from stream_app.processors.facts import Teller
+from stream_app.processors.facts import Letter, Teller, encode_body
 from stream_app.processors.journeys import codec
 from stream_app.processors.journeys.decoding import ConversionDecoder, click_decoder, direct_source
 from stream_app.processors.journeys.publishing import Heard, Late, Publisher
 from stream_app.processors.lead_facts import LEAD_QUESTION, Asking, LeadAnswers, read_question
-from stream_app.processors.links import ORDER_RULING, PERSON_TOUCHPOINTS, OthersTold, Ruled
+from stream_app.processors.links import (
+    CLIENT_ERASED,
+    ORDER_RULING,
+    PERSON_TOUCHPOINTS,
+    ClientErased,
+    OthersTold,
+    Ruled,
+)
 from stream_app.processors.links import decoder as letter_decoder
+from stream_app.processors.pseudonyms import Pseudonyms, random_names
 
-Letters = Asking | OthersTold | Ruled
+Word = Asking | OthersTold | Ruled
+Letters = Word | ClientErased
 
 TAKEN, SHOWN, EVERYTHING, REFOLD = 1, 2, 4, 8
 """What an event means for publishing: nothing yet; what it touched is looked at; everything is; the head is folded anew
@@ -52,7 +62,7 @@ class JourneysProcessor:
     name = "journeys"
     tag = b"j"
     inputs: Sequence[str] = ("clicks", "conversions")
-    kinds: Sequence[str] = (LEAD_QUESTION, PERSON_TOUCHPOINTS, ORDER_RULING)
+    kinds: Sequence[str] = (LEAD_QUESTION, PERSON_TOUCHPOINTS, ORDER_RULING, CLIENT_ERASED)
     state_version = 2
 
     def __init__(
@@ -66,14 +76,17 @@ class JourneysProcessor:
         counter: Counter | None = None,
         links: LinkReader | None = None,
         hasher: ContactHasher | None = None,
+        pseudonyms: Pseudonyms = random_names(1),  # noqa: B008
     ) -> None:
         self.rules = rules
+        self._pseudonyms = pseudonyms
         self._decoders: dict[str, Decoder[Any]] = {
             "clicks": click_decoder(rules, resolver, bots, links, hasher),
             "conversions": ConversionDecoder(rules, resolver, bots, hasher),
             LEAD_QUESTION: read_question,
             PERSON_TOUCHPOINTS: letter_decoder(PERSON_TOUCHPOINTS),
             ORDER_RULING: letter_decoder(ORDER_RULING),
+            CLIENT_ERASED: letter_decoder(CLIENT_ERASED),
         }
         self._grace_ms = rules.sessions.grace_ms
         self._expiry_ms = rules.client_life_ms + self._grace_ms
@@ -127,10 +140,15 @@ class JourneysProcessor:
         context: Context[Hit],
     ) -> Client | None:
         client_id = key.decode()
+        words: list[Word] = []
+        if letters:
+            state, words = self._first_of_all(key, client_id, state, letters, context)
+            if state is None and not events and not words:
+                return None
         client = state if state is not None else clients.new_client()
         heard = None
-        if letters:
-            heard = self._hear(client, letters)
+        if words:
+            heard = self._hear(client, words)
         elif context.revision >= client.stored.revision + clients.HOLD_COMMITS:
             self._release(key, client, context)
         if events and events[-1].at - (client.head.last_at or events[0].at) >= self._fold.life_ms:
@@ -143,6 +161,25 @@ class JourneysProcessor:
         if not changed and state is None and not client.stored.asked:
             return None
         return self._due_or_gone(key, client_id, client, context)
+
+    def _first_of_all(
+        self, key: bytes, client_id: str, state: Client | None, letters: list[Letters], context: Context[Hit]
+    ) -> tuple[Client | None, list[Word]]:
+        """A client that is erased is forgotten before anything else; what is taken back of one that is not known is
+        nothing new. What is left of both."""
+        for letter in letters:
+            if isinstance(letter, ClientErased):
+                new = self._pseudonyms(key)
+                self._publisher.erase(key, client_id, state, new, letter.conversions, context)
+                if state is not None:
+                    codec.forget(key, state, context.rows)
+                    state = None
+                body = encode_body(Letter(letter.user, Forgotten((client_id,), done=True)))
+                context.forward(FORGOTTEN, letter.user.encode(), body)
+        left = [letter for letter in letters if not isinstance(letter, ClientErased)]
+        if state is None:
+            left = [letter for letter in left if not _takes_back(letter)]
+        return state, left
 
     def _lives(self, client: Client, events: list[Hit]) -> list[list[Hit]]:
         """Events before and after a silence in which the client would be forgotten, if a backlog holds both: what was
@@ -309,7 +346,7 @@ class JourneysProcessor:
         elif refund.value is not None and sale.value is not None and sale.currency != refund.currency:
             context.reject(hit, "bad_money", "currency: another than the order's")
 
-    def _hear(self, client: Client, letters: list[Letters]) -> Heard:
+    def _hear(self, client: Client, letters: list[Word]) -> Heard:
         """Takes what others tell of the client."""
         heard = Heard()
         stored = client.stored
@@ -456,3 +493,13 @@ class JourneysProcessor:
     def save(self, key: bytes, state: Client, rows: Rows) -> bytes:
         """The client's bytes; parts of large clients go to rows."""
         return codec.save(key, state, rows, self._grace_ms)
+
+
+def _takes_back(word: Word) -> bool:
+    match word:
+        case OthersTold(_, others):
+            return others is None
+        case Ruled(_, ruling):
+            return ruling is None
+        case Asking(_, question):
+            return question is None

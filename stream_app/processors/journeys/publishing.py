@@ -25,7 +25,7 @@ from stream_app.domain.times import LATEST_MS
 from stream_app.domain.views import Views
 from stream_app.engine.processor import Context, Rows
 from stream_app.processors.counting import Counter
-from stream_app.processors.facts import Fact, Teller, encode_body, tell, tellers_of
+from stream_app.processors.facts import Fact, Letter, Teller, encode_body, tell, tellers_of
 from stream_app.processors.journeys import codec
 from stream_app.processors.links import ORDER_CLAIM, ORDER_REFUND, PERSON_LINK
 
@@ -168,6 +168,62 @@ class Publisher:
         """A program's click, or one with a spam referrer: counted, and nothing else."""
         if self._counter is not None:
             self._counter.bot(hit, context)
+
+    def erase(
+        self,
+        key: bytes,
+        client_id: str,
+        client: Client | None,
+        new: str,
+        conversions: Sequence[str],
+        context: Context[Hit],
+    ) -> None:
+        """Takes back every record of a client that is known of, under another name: a random one, in the same
+        partition. What was counted and told of it stays; orders it holds stay held, by nobody."""
+        gone = dict.fromkeys(conversions, CONVERSIONS)
+        if client is not None:
+            gone |= self._records(client)
+            for order in (*client.stored.orders, *client.stored.held):
+                frozen = codec.frozen(key, order.row, context.rows)
+                if order.digest:
+                    gone[conversion_id(client_id, frozen.hit.id)] = CONVERSIONS
+                own = (touch for place, touch in enumerate(frozen.touchpoints) if place not in frozen.foreign)
+                gone |= {name: SESSIONS for name in (frozen.session_id, *(touch.session_id for touch in own)) if name}
+                self._let_go(client_id, client, frozen.hit, context)
+            for converted in client.head.converted:
+                self._let_go(client_id, client, converted.hit, context)
+            tell(client.stored.linked, (), link_id(client_id, client.head.life), context)
+        for record_id, topic in gone.items():
+            self._write_retraction(new.encode(), new, topic, record_id, context)
+
+    @staticmethod
+    def _records(client: Client) -> dict[str, str]:
+        """Id → topic of what is published or still talked of."""
+        head, published = client.head, client.stored.published
+        found = {
+            name: CONVERSIONS if entry.status == clients.UNSETTLED else SESSIONS
+            for name, entry in published.items()
+            if entry.digest
+        }
+        sessions = [session.id for session in (*head.ended, head.open) if session is not None]
+        sessions.extend(touch.session_id for touch in head.touchpoints if touch.session_id)
+        return dict.fromkeys(sessions, SESSIONS) | found
+
+    @staticmethod
+    def _let_go(client_id: str, client: Client, hit: Hit, context: Context[Hit]) -> None:
+        """An order keeps the claim and the refunds of a client that is erased, without its name."""
+        sale = hit.sale
+        assert sale is not None
+        if not sale.order:
+            return
+        address = order_address(sale.goal, sale.order_id)
+        name, claim = conversion_id(client_id, hit.id), Claim("", hit.id, hit.at, sale.value, sale.currency, sale.late)
+        context.forward(ORDER_CLAIM, address, encode_body(Letter(name, claim)))
+        refunds = (*client.stored.refunds, *(Refund.of(refund) for refund in client.head.refunds))
+        for refund in refunds:
+            if refund.order == sale.order:
+                letter = Letter(refund_id(client_id, refund.id), Asked("", refund))
+                context.forward(ORDER_REFUND, address, encode_body(letter))
 
     # --- records -------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from stream_app.domain.money import add
 from stream_app.domain.referral import ledger
 from stream_app.domain.referral.buyer import shown_person
 from stream_app.domain.referral.counting import Cell, Place, Revenue, counts_of, places
-from stream_app.domain.referral.facts import WALK, Binding, Walk
+from stream_app.domain.referral.facts import WALK, Binding, Walk, without_traces
 from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer, settled
 from stream_app.domain.referral.ledger import (
     APPROVED,
@@ -47,6 +47,7 @@ from stream_app.processors.people.state import (
     DuePage,
     IpCount,
 )
+from stream_app.processors.pseudonyms import Pseudonyms
 
 _encode_record = msgspec.json.Encoder().encode
 _encode_page = msgspec.msgpack.Encoder().encode
@@ -94,6 +95,7 @@ class House(NamedTuple):
     currency: str
     rules_version: str
     counter: RewardCounter | None
+    pseudonyms: Pseudonyms
 
     @property
     def slack_ms(self) -> int:
@@ -118,8 +120,11 @@ class Bookkeeper:
         bindings: tuple[Binding, ...],
         context: Context[Any],
         now: int,
+        *,
+        erased: bool = False,
     ) -> None:
         self._person = key.decode()
+        self._erased = erased
         self._books = books
         self._programs = house.programs
         self._memberships = memberships
@@ -148,6 +153,8 @@ class Bookkeeper:
     def take(self, entry_id: str, walk: Walk | None) -> None:
         """A walk as it is told now; None: taken back."""
         entry = self._entry(entry_id)
+        if entry is not None and walk is not None and entry.walk.erased and not walk.erased:
+            return  # of somebody who was erased nothing is heard but by their pseudonym
         if entry is None or self._open_item(entry) is not None:
             if walk is not None:
                 self._take_open(entry_id, entry, walk)
@@ -159,7 +166,7 @@ class Bookkeeper:
         else:
             entry.walk = walk
             entry.withdrawn = walk.purchase.withdrawn
-        if entry.status == PAID:
+        if entry.status == PAID and not self._erased:
             self._approve_index(entry.id)
         self._send_on(entry, entry.next if walk is not None else None)
 
@@ -177,6 +184,9 @@ class Bookkeeper:
         else:
             before = self._open_item(entry)
             assert before is not None
+            if walk.erased and not entry.walk.erased:
+                before.buyer = walk.buyer
+                walk = _as_before(walk, entry.walk)
             entry.walk = walk
             if (before.at, before.event_id) != (purchase.at, purchase.event_id):
                 self._withdraw(before)
@@ -332,7 +342,9 @@ class Bookkeeper:
             entry.status, entry.reasons, entry.due = REJECTED, (*owed.blocks, *notes), 0
             return
         holds = tuple(dict.fromkeys((*owed.holds, *item.holds)))
-        if holds:
+        if self._erased:
+            entry.status, entry.reasons, entry.due = ON_HOLD, (*holds, *notes, "erased"), 0
+        elif holds:
             entry.status, entry.reasons = ON_HOLD, (*holds, *notes)
             entry.due = max(item.at + program.review_ms, item.at + self._slack_ms)
         else:
@@ -349,7 +361,11 @@ class Bookkeeper:
             count.open.remove(item.moment)
             count.count += 1
         entry = self._need(item.id)
-        if entry.status in (PENDING, ON_HOLD):
+        if item.buyer:
+            purchase = without_traces(entry.walk.purchase)
+            entry.walk = msgspec.structs.replace(entry.walk, buyer=item.buyer, purchase=purchase, erased=True)
+            self._send_on(entry, entry.next)
+        if entry.status in (PENDING, ON_HOLD) and entry.due:
             self._wait(entry)
 
     # --- time ----------------------------------------------------------------------------------------
@@ -417,6 +433,26 @@ class Bookkeeper:
             self._put_page(row, [*ids, entry_id])
             books.approved_last += 1
 
+    # --- erasure -------------------------------------------------------------------------------------
+
+    def adopt(self, entry: Entry) -> None:
+        """Takes over an entry of somebody who goes by this name now. Nobody can be paid any more: what is not paid is
+        held, and no time ends that."""
+        self._entries.put(entry)
+        self._before[entry.id] = self._counted(entry)
+        self._statuses[entry.id] = STATUSES[entry.shown_status] if is_shown(entry) else ""
+        if entry.status in (PENDING, ON_HOLD, APPROVED):
+            entry.status, entry.due, entry.approved_at = ON_HOLD, 0, 0
+            entry.reasons = (*entry.reasons, "erased")
+
+    def rename(self, entry_id: str, old: str, new: str) -> bool:
+        """The next ancestor of an entry goes by another name. False if that is not who comes next."""
+        entry = self._entry(entry_id)
+        if entry is None or entry.next not in (old, new):
+            return False
+        self._send_on(entry, new)
+        return True
+
     # --- reviews and payouts -------------------------------------------------------------------------
 
     def review(self, entry_id: str, at: int, *, approve: bool) -> str:
@@ -428,6 +464,8 @@ class Bookkeeper:
         if is_open or entry.status not in (PENDING, ON_HOLD, APPROVED):
             status = "not settled yet" if is_open else STATUSES[entry.shown_status]
             return f"reward_id: it is {status}, there is nothing to decide"
+        if approve and self._erased:
+            return "reward_id: its person was erased, nobody can be paid"
         if not approve:
             entry.status, entry.reasons, entry.due = REJECTED, (*entry.reasons, "rejected_by_review"), at
         elif entry.status != APPROVED:
@@ -633,7 +671,14 @@ def _void(entry_id: str, walk: Walk) -> Entry:
 
 def is_shown(entry: Entry) -> bool:
     """Whether there is anything to say about it: somebody who is owed nothing has no record."""
-    return bool(entry.currency) and bool(entry.due or (entry.status == REJECTED and entry.reasons))
+    return bool(entry.currency) and bool(entry.due or entry.reasons)
+
+
+def _as_before(walk: Walk, known: Walk) -> Walk:
+    """A walk whose buyer was erased, with what the open entry still has to be judged by."""
+    who = known.purchase
+    purchase = msgspec.structs.replace(walk.purchase, user=who.user, client=who.client, contact=who.contact)
+    return msgspec.structs.replace(walk, buyer=known.buyer, purchase=purchase, erased=False)
 
 
 def _levels(program: Program) -> int:

@@ -10,7 +10,14 @@ from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.errors import Refused
 from stream_app.domain.events import moment, money_of
 from stream_app.domain.referral import facts
-from stream_app.domain.referral.member import Invited, Membership, effective, membership_of, read_referral_event
+from stream_app.domain.referral.member import (
+    Erasure,
+    Invited,
+    Membership,
+    effective,
+    membership_of,
+    read_referral_event,
+)
 from stream_app.domain.referral.programs import Programs
 from stream_app.domain.times import LATEST_MS, MINUTE_MS
 from stream_app.engine.processor import Decoder, Rejected
@@ -29,6 +36,10 @@ BODIES: dict[str, Any] = {
     facts.BOUND: facts.Binding,
     facts.WALK: facts.Walk,
     facts.ROUND: facts.Round,
+    facts.ERASED: facts.Erased,
+    facts.FORGOTTEN: facts.Forgotten,
+    facts.MOVED: facts.Moved,
+    facts.RENAMED: facts.Renamed,
 }
 
 
@@ -44,7 +55,7 @@ class Happened(msgspec.Struct, gc=False):
     """A referral event: what it is, and the key if its record had none."""
 
     event_id: str
-    what: Membership | Invited | Turn
+    what: Membership | Invited | Turn | Erasure
     user: str
 
 
@@ -85,7 +96,7 @@ class EventDecoder:
         event = read_referral_event(value)
         if key is not None and key != event.user_id.encode():
             raise Rejected("key_mismatch", "user_id: the record's key is another")
-        if event.program not in self._programs.by_name:
+        if event.type != "erased" and event.program not in self._programs.by_name:
             raise Rejected("unknown_program", "program: not in the settings")
         at = moment(event.occurred_at)
         if not 0 <= at <= LATEST_MS:
@@ -101,6 +112,8 @@ class EventDecoder:
                 return Happened(
                     event.event_id, Invited(at, event.event_id, event.program, event.count or 0), event.user_id
                 )
+            case "erased":
+                return Happened(event.event_id, Erasure(at, event.event_id), event.user_id)
             case _:
                 money_of(event.amount, event.currency, self._currency, "amount")
                 return Happened(event.event_id, Turn(at, event.event_id, value or b""), event.user_id)

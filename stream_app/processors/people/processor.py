@@ -10,7 +10,7 @@ A commit, for one person:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -28,25 +28,35 @@ from stream_app.domain.referral.counting import standing_of
 from stream_app.domain.referral.facts import (
     CLIENT,
     Alias,
+    Answer,
     Binding,
+    Erased,
     FirstPaid,
+    Forgotten,
     Inherited,
     Moment,
+    Moved,
     Purchase,
     Question,
+    Renamed,
     Visit,
     Walk,
+    renamed,
 )
-from stream_app.domain.referral.ledger import reward_id
-from stream_app.domain.referral.member import Invited, Membership
+from stream_app.domain.referral.ledger import Entry, Sums, reward_id
+from stream_app.domain.referral.member import Erasure, Invited, Membership
 from stream_app.domain.referral.programs import Programs
-from stream_app.domain.times import MINUTE_MS
-from stream_app.engine.processor import Context, Decoder, Rejected, Rows
+from stream_app.domain.times import DAY_MS, MINUTE_MS
+from stream_app.engine.processor import Context, DeadLetterReason, Decoder, Rejected, Rows
 from stream_app.processors.codes import CODE_KEY, CONTACT_KEY, claim_letter
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.links import PERSON_ERASED, PersonErased
+from stream_app.processors.people import erasing as moving
 from stream_app.processors.people import leaps
 from stream_app.processors.people.books import Bookkeeper, House, Mismatch, RewardCounter, next_due
+from stream_app.processors.people.erasing import Mover, is_nobody, sold_by, who_stays
 from stream_app.processors.people.events import BODIES, Event, EventDecoder, Happened, Heard, fact_decoder
+from stream_app.processors.people.opened import OpenEntries
 from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import (
     BOUND_ROWS,
@@ -56,6 +66,7 @@ from stream_app.processors.people.state import (
     MAX_OPEN,
     MAX_SEEN,
     SOLD_ROWS,
+    Erasing,
     Held,
     Person,
     Referred,
@@ -65,6 +76,7 @@ from stream_app.processors.people.state import (
     decode_person,
     encode_person,
 )
+from stream_app.processors.pseudonyms import Pseudonyms, random_names
 
 INPUT = "referral-events"
 _BUYS = frozenset({facts.CONVERSION, facts.ANSWER, facts.KNOWN, facts.INHERITED, facts.ALIAS})
@@ -91,8 +103,9 @@ class PeopleProcessor:
         currency: str,
         rules_version: str,
         counter: RewardCounter | None = None,
+        pseudonyms: Pseudonyms = random_names(1),  # noqa: B008
     ) -> None:
-        self._house = House(programs, grace_ms, currency, rules_version, counter)
+        self._house = House(programs, grace_ms, currency, rules_version, counter, pseudonyms)
         self._events = EventDecoder(programs, hasher, grace_ms=grace_ms, currency=currency)
 
     def decoder(self, source: str) -> Decoder[Event]:
@@ -120,17 +133,21 @@ class PeopleProcessor:
             return state
         person = state if state is not None else Person()
         work = _Work(self._house, key, person, context)
+        if any(map(_is_go, events)):
+            # What else has come is for whoever has the name then: nothing that has not been written is moved.
+            events.sort(key=_is_go, reverse=True)
         for event in events:
             work.hear(event)
         work.finish()
-        return person
+        # Whoever only hears that there is nothing to hear any more is not kept.
+        return None if (work.may_be_nobody or state is None) and is_nobody(person) else person
 
-    def wake(self, key: bytes, state: Person, context: Context[Event]) -> Person:
+    def wake(self, key: bytes, state: Person, context: Context[Event]) -> Person | None:
         """Time has come for something: purchases settle, rewards are due, a payout has its turn."""
         work = _Work(self._house, key, state, context)
         if not work.begins_to_wait():
             work.finish()
-        return state
+        return None if work.may_be_nobody and is_nobody(state) else state
 
     def due(self, state: Person) -> int:
         """When time alone changes something; never while a letter goes round."""
@@ -170,6 +187,9 @@ class _Work:
         """Something else was heard that figures show."""
         self.bindings: tuple[Binding, ...] = ()
         self.sales = NO_SALES
+        self.adopted: list[Entry] = []
+        self.renames: list[Renamed] = []
+        self.may_be_nobody = False
 
     # --- 1: hear -------------------------------------------------------------------------------------
 
@@ -184,10 +204,9 @@ class _Work:
             case facts.CONVERSION:
                 self._purchase(event.id, event.body)
             case facts.WALK:
-                self.walks[event.id] = event.body
+                self._walk(event.id, event.body)
             case facts.ANSWER | facts.KNOWN | facts.INHERITED:
-                notes: dict[str, Any] = getattr(person, _NOTES[event.kind])
-                _note(notes, event.id, event.body)
+                self._noted(event)
             case facts.ALIAS:
                 if event.body is not None and len(person.users) < MAX_CLIENTS:
                     person.users.setdefault(event.body.user, 0)
@@ -202,8 +221,20 @@ class _Work:
             case facts.LAP:
                 person.waits = False
                 self.lapped = True
+            case facts.ERASED | facts.FORGOTTEN | facts.MOVED | facts.RENAMED:
+                self.buys = self.counts = True
+                self._hear_of_erasure(event)
             case _:
                 self.turns.append((event, members.read_referral_event(event.body)))
+
+    def _noted(self, event: Heard) -> None:
+        """What others know. Answers that nobody waits for any more would never be forgotten."""
+        person = self.person
+        asked: Mapping[str, object] | None = None
+        if event.kind != facts.INHERITED:
+            asked = person.asked if event.kind == facts.ANSWER else person.contacts
+        notes: dict[str, Any] = getattr(person, _NOTES[event.kind])
+        _note(notes, event.id, event.body if asked is None or event.id in asked else None)
 
     def _captured(self, session: str, visits: tuple[Visit, ...]) -> None:
         """Visits of a session; the client tells their codes, to be counted: whose client it is may change later."""
@@ -228,9 +259,15 @@ class _Work:
             self._again(event)
             return
         person.seen = (person.seen + mark)[-MAX_SEEN:]
+        erasing = person.erasing
         match event.what:
             case Membership() as membership:
-                self._membership(membership)
+                if erasing is not None and membership.at > erasing.at:
+                    self.context.reject(event, "bad_field", "user_id: is being erased, and new only when that is done")
+                else:
+                    self._membership(membership)
+            case Erasure() as erasure:
+                self._erase(erasure)
             case Invited() as invited:
                 self.counts = True
                 person.invites[invited.program] = person.invites.get(invited.program, 0) + invited.count
@@ -258,6 +295,191 @@ class _Work:
             person.enrolling[membership.event_id] = self._settles(membership.at)
             if membership.client:
                 self._alias(membership.client)
+
+    # --- erasure -------------------------------------------------------------------------------------
+
+    def _hear_of_erasure(self, event: Heard) -> None:
+        match event.kind:
+            case facts.ERASED:
+                self._user_erased(event.body)
+            case facts.FORGOTTEN:
+                self._forgotten(event.body)
+            case facts.MOVED:
+                self._moved(event.id, event.body)
+            case _:
+                self._renamed(event.body)
+
+    def _walk(self, name: str, walk: Walk | None) -> None:
+        if walk is not None and self._was_another():
+            teller = walk.chain[-1] if walk.chain else walk.buyer
+            self._point(teller, walk.program, walk.conversion_id, walk.level)
+        else:
+            self.walks[name] = walk
+
+    def _was_another(self) -> bool:
+        """Whether what referrers are told is meant for whoever had this name before."""
+        person = self.person
+        return bool(person.moved) and not any(m.joined for m in person.memberships)
+
+    def _point(self, teller: str, program: str, conversion_id: str = "", level: int = 0) -> None:
+        """Somebody does not know the new name of whoever had this one; they tell that, once they do."""
+        body = Renamed(self.name, self.person.moved, program, conversion_id, level)
+        self.context.forward(facts.RENAMED, teller.encode(), encode_body(Letter(self.name, body)))
+
+    def _erase(self, erasure: Erasure) -> None:
+        """Somebody is to be forgotten: as of now they have left all programmes; the rest waits until nothing from
+        before can come any more."""
+        person, at = self.person, erasure.at
+        if person.erasing is not None and (person.erasing.at, person.erasing.event_id) <= (at, erasure.event_id):
+            return
+        person.erasing = Erasing(at, erasure.event_id, _erased_at(at, self.house))
+        person.memberships = tuple(m for m in person.memberships if m.at <= at)
+        person.enrolling = {m.event_id: s for m in person.memberships if (s := person.enrolling.get(m.event_id))}
+        for program in self.programs.by_name:
+            self._membership(Membership(at, erasure.event_id, program, joined=False))
+
+    def _mind_erasure(self) -> None:
+        """Once all from before has settled: others forget the person's clients first, so that nothing more is told of
+        what they did. Whoever buys without end is not waited for."""
+        person, now = self.person, self.now
+        erasing, books = person.erasing, person.books
+        if erasing is None or not erasing.due:
+            return
+        first = _erased_at(erasing.at, self.house)
+        if now < first:
+            return
+        turns = books.awaiting or any(turn.at <= erasing.at for turn in books.turns)
+        if turns or ((person.held or person.enrolling) and now < first + DAY_MS):
+            erasing.due = max(first + DAY_MS, now + MINUTE_MS)
+            return
+        erasing.due = 0
+        clients: dict[str, list[str]] = {client: [] for client in person.clients}
+        clients.update({name.removeprefix(CLIENT): [] for name in person.inherited})
+        self.sold.write()
+        for sold in sold_by(self.key, self.context.rows):
+            if sold.purchase.client and not sold.purchase.status:
+                clients.setdefault(sold.purchase.client, []).append(sold.id)
+        body = PersonErased({client: tuple(names) for client, names in sorted(clients.items())})
+        self.context.forward(PERSON_ERASED, self.key, encode_body(Letter(self.name, body)))
+
+    def _user_erased(self, told: Erased) -> None:
+        """The user of this client goes by another name, and the client follows."""
+        person = self.person
+        if told.old in person.users:
+            person.users[told.new] = person.users.pop(told.old)
+        self.context.forward(facts.INHERITED, told.old.encode(), encode_body(Letter(self.name, None)))
+        person.erasing = Erasing(told.at, "", 0, listed=True)
+        self._go()
+
+    def _forgotten(self, told: Forgotten | None) -> None:
+        erasing = self.person.erasing
+        if erasing is None or erasing.due:
+            return
+        if told is None:
+            self._move()
+            return
+        if told.done:
+            erasing.waiting = tuple(client for client in erasing.waiting if client not in told.clients)
+        else:
+            erasing.listed = True
+            erasing.clients = erasing.waiting = told.clients
+        if erasing.listed and not erasing.waiting:
+            self._go()
+
+    def _go(self) -> None:
+        """By a letter to itself, which is heard before anything else in its commit: so a record that is taken back is
+        not written there as well."""
+        self.context.forward(facts.FORGOTTEN, self.key, encode_body(Letter("", None)))
+
+    def _move(self) -> None:
+        person, erasing = self.person, self.person.erasing
+        assert erasing is not None
+        new = self.house.pseudonyms(self.key)
+        Mover(self.key, person, new, erasing.at, self.house.rules_version, self.context).move()
+        stays = who_stays(person, new, max(self.context.now, self.now) + DAY_MS)
+        for field in Person.__struct_fields__:
+            setattr(person, field, getattr(stays, field))
+        self.sold = Shelf(Sold, SOLD_ROWS, self.key, self.context.rows)
+        self.referred = Shelf(Referred, BOUND_ROWS, self.key, self.context.rows)
+        self.context.count("erasures")
+
+    def _moved(self, what: str, told: Moved) -> None:
+        """What a pseudonym is given."""
+        person = self.person
+        person.erased = told.erased
+        match what:
+            case moving.ENTRY:
+                self.adopted.extend(moving.decode_entries(told.content))
+            case moving.SOLD:
+                for sold in moving.decode_sold(told.content):
+                    self.sold.put(sold)
+                    self._tell(sold, *self._follows(sold.id, sold.purchase, sold.decided))
+            case moving.REFERRED:
+                for referred in moving.decode_referred(told.content):
+                    self.referred.put(referred)
+            case _:
+                rest = decode_person(told.content)
+                opened, rest.books.open = rest.books.open, []
+                entries = OpenEntries(rest.books, self.key, self.context.rows)
+                for item in opened:
+                    entries.put(item)
+                entries.write()
+                for currency, sums in person.books.sums.items():
+                    rest.books.sums[currency] = rest.books.sums.get(currency, Sums()).moved(Sums(), sums)
+                for field in Person.__struct_fields__:
+                    setattr(person, field, getattr(rest, field))
+
+    def _renamed(self, told: Renamed) -> None:
+        """Somebody whom this person names goes by another name."""
+        person, old, new = self.person, told.old, told.new
+        person.settled.bindings = renamed(person.settled.bindings, old, new)
+        if old in person.inherited:
+            person.inherited[new] = person.inherited.pop(old)
+        person.clients = tuple(client for client in person.clients if CLIENT + client != old)
+        for name, inherited in person.inherited.items():
+            bindings = renamed(inherited.bindings, old, new)
+            person.inherited[name] = msgspec.structs.replace(inherited, bindings=bindings)
+        for code, answer in person.answers.items():
+            claims = tuple(msgspec.structs.replace(c, user=new) if c.user == old else c for c in answer.claims)
+            person.answers[code] = Answer(claims)
+        for program, bound in person.bound_told.items():
+            if bound.key == old:
+                person.bound_told[program] = WalkTold(bound.id, new, 0)
+                self.context.forward(facts.BOUND, old.encode(), encode_body(Letter(bound.id, None)))
+        for user in person.users:
+            body = Renamed(old, new)
+            self.context.forward(facts.RENAMED, user.encode(), encode_body(Letter(old, body)))
+        if told.level > 1:
+            self.renames.append(told)
+        elif not self._tells_new(told):
+            self._not_here(told)
+
+    def _tells_new(self, told: Renamed) -> bool:
+        """Tells the new name of a conversion; False if that has to do with somebody else."""
+        if not told.conversion_id or told.conversion_id in self.person.held:
+            return bool(told.conversion_id)
+        sold = self.sold.get(told.conversion_id)
+        if sold is None or not any(walk.key in (told.old, told.new) for walk in sold.told):
+            return False
+        sold.decided = tuple(
+            msgspec.structs.replace(d, referrer=told.new) if d.referrer == told.old else d for d in sold.decided
+        )
+        self._tell(sold, *self._follows(sold.id, sold.purchase, sold.decided))
+        return True
+
+    def _not_here(self, told: Renamed) -> None:
+        """Whoever had this name before may have told of it. If nobody did, it was taken back meanwhile."""
+        if self.person.moved:
+            letter = encode_body(Letter(told.old, told))
+            self.context.forward(facts.RENAMED, self.person.moved.encode(), letter)
+            if told.program and not told.conversion_id:
+                gone = f"{self.name}{SEPARATOR}{told.program}"
+                self.context.forward(facts.BOUND, told.new.encode(), encode_body(Letter(gone, None)))
+        elif told.conversion_id:
+            name = reward_id(told.program, told.conversion_id, told.level, told.new)
+            self.context.forward(facts.WALK, told.new.encode(), encode_body(Letter(name, None)))
+
+    # --- 1: purchases --------------------------------------------------------------------------------
 
     def _purchase(self, name: str, purchase: Purchase | None) -> None:
         person = self.person
@@ -316,8 +538,13 @@ class _Work:
         if self.buys or self.counts:
             self._count()
         self._books()
+        self._mind_erasure()
         self.sold.write()
         self.referred.write()
+        person = self.person
+        if person.moved and person.moved_until <= self.now:
+            person.moved, person.moved_until = "", 0
+            self.may_be_nobody = True
 
     def begins_to_wait(self) -> bool:
         """After a leap of time, for what is on its way."""
@@ -388,7 +615,7 @@ class _Work:
         """(walks for referrers, by reward id; this person's own rewards)."""
         walks, own = {}, {}
         for one in decided:
-            walk = walk_of(name, purchase, one, self.name)
+            walk = walk_of(name, purchase, one, self.name, erased=bool(self.person.erased))
             walks[reward_id(one.program, name, 1, one.referrer)] = one.referrer, walk
             program = self.programs.by_name.get(one.program)
             if one.first and not one.blocks and program is not None and program.referred is not None:
@@ -506,7 +733,7 @@ class _Work:
     def _bequeath(self) -> None:
         """Tells the users of this client what was done before they were known."""
         person = self.person
-        if not person.users:
+        if not person.users or person.erasing is not None or person.erased:
             return
         own = tuple(b for b in self.bindings if not any(b in i.bindings for i in person.inherited.values()))
         heir = min(person.users)
@@ -542,9 +769,14 @@ class _Work:
         """Somebody was referred by this person, or was not after all."""
         person, counter = self.person, self.house.counter
         before = self.referred.get(name)
+        if binding is not None and self._was_another():
+            teller, _, program = name.rpartition(SEPARATOR)
+            self._point(teller, program)
+            return
         for known, sign in ((before.binding if before is not None else None, -1), (binding, 1)):
             if known is not None:
-                person.bound[known.program] = person.bound.get(known.program, 0) + sign
+                number = person.bound.get(known.program, 0) + sign
+                _note(person.bound, known.program, number or None)
                 if counter is not None:
                     counter.add("referred", known.program, known.code, known.at, sign, self.context)
         if binding is not None:
@@ -576,13 +808,30 @@ class _Work:
     def _books(self) -> None:
         person, now = self.person, self.now
         books = person.books
+        if person.erasing is not None and person.erasing.event_id:
+            now = min(now, _erased_at(person.erasing.at, self.house))  # what is not decided by then never is
         turn = books.turns[0] if books.turns and not books.awaiting else None
         if turn is not None and turn.at + self.house.slack_ms <= now:
             books.awaiting = turn.event_id
             self.context.forward(facts.PAYOUT, self.key, turn.record)
-        if not (self.walks or self.turns or books.open or books.pages or books.due):
+        if not (self.walks or self.turns or books.open or books.pages or books.due or self.adopted or self.renames):
             return
-        keeper = Bookkeeper(self.house, self.key, books, person.memberships, self.bindings, self.context, now)
+        keeper = Bookkeeper(
+            self.house,
+            self.key,
+            books,
+            person.memberships,
+            self.bindings,
+            self.context,
+            now,
+            erased=bool(person.erased),
+        )
+        for entry in self.adopted:
+            keeper.adopt(entry)
+        for told in self.renames:
+            entry_id = reward_id(told.program, told.conversion_id, told.level - 1, self.name)
+            if not keeper.rename(entry_id, told.old, told.new):
+                self._not_here(told)
         for name, walk in self.walks.items():
             keeper.take(name, walk)
         grounds = content_digest(encode_body((self.bindings, person.memberships)))
@@ -603,6 +852,11 @@ class _Work:
         books.turns = [t for t in books.turns if t is not turn]
         if turn is None:
             return
+        erasing = self.person.erasing
+        if erasing is not None and turn.at > erasing.at:
+            reason: DeadLetterReason = "payout_mismatch" if record.type == "payout" else "bad_field"
+            self.context.reject(event, reason, "user_id: was erased before")
+            return
         if record.type != "payout":
             problem = keeper.review(record.reward_id or "", turn.at, approve=record.type == "approve")
             if problem:
@@ -620,9 +874,26 @@ def _next(person: Person, house: House) -> int:
     """When time changes something next; 0: never."""
     times = [held.settles for held in person.held.values()]
     times.extend(person.enrolling.values())
-    if books := next_due(person.books, house.slack_ms):
+    erasing = person.erasing
+    waits = erasing is not None and erasing.due != _erased_at(erasing.at, house)
+    if not waits and (books := next_due(person.books, house.slack_ms)):
         times.append(books)
+    if erasing is not None and erasing.due:
+        times.append(erasing.due)
+    if person.moved:
+        times.append(person.moved_until)
     return min(times, default=0)
+
+
+def _is_go(event: Event) -> bool:
+    """Whether a person tells themselves to go."""
+    return isinstance(event, Heard) and event.kind == facts.FORGOTTEN and event.body is None
+
+
+def _erased_at(at: int, house: House) -> int:
+    """When an erasure is carried out: what counts up to its time has arrived, and has settled with everybody whom it
+    concerns."""
+    return at + 2 * house.slack_ms
 
 
 def _compared(purchase: Purchase) -> Purchase:

@@ -146,6 +146,20 @@ class Books(msgspec.Struct, gc=False, array_like=True):
         return row
 
 
+class Erasing(msgspec.Struct, gc=False, array_like=True):
+    """Somebody is to be forgotten, and that is not done yet."""
+
+    at: int
+    event_id: str
+    due: int
+    """When it is tried next; 0: others are forgetting their clients."""
+    listed: bool = False
+    """Their clients are known."""
+    clients: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    """Clients of which is not known whether they are forgotten."""
+
+
 class Person(msgspec.Struct, gc=False, array_like=True):
     """One person."""
 
@@ -185,10 +199,16 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     books: Books = msgspec.field(default_factory=Books)
     sales: Sales = msgspec.field(default_factory=Sales)
     """Of settled purchases."""
+    erasing: Erasing | None = None
+    erased: int = 0
+    """This is a pseudonym: the time as of which the person was erased."""
+    moved: str = ""
+    """The pseudonym of whoever had this name before, as long as letters to them may be on their way."""
+    moved_until: int = 0
 
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 encode_person = _encode
 decode_person = msgspec.msgpack.Decoder(Person).decode
 
-__all__ = ["Books", "Decimal", "DuePage", "Held", "IpCount", "Open", "Person", "Sold", "Turn", "WalkTold"]
+__all__ = ["Books", "Decimal", "DuePage", "Erasing", "Held", "IpCount", "Open", "Person", "Sold", "Turn", "WalkTold"]

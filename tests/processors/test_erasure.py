@@ -1,0 +1,259 @@
+"""Who is forgotten, and what becomes of the money: stories through codes and people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from stream_app.domain.referral.facts import WALK, Walk
+from stream_app.domain.referral.programs import Rate, ReferredReward
+from stream_app.processors.facts import Letter, encode_body
+from tests.processors.referral_net import (
+    DAY,
+    HOUR,
+    MINUTE,
+    T0,
+    Commit,
+    Net,
+    bought,
+    enrolled,
+    event,
+    program,
+    pseudonym_of,
+)
+from tests.processors.test_referrals import family
+from tests.processors.test_referrals_properties import check_books
+
+DONE = 2 * (HOUR + MINUTE)
+"""How long after its time an erasure is carried out."""
+WELCOME = ReferredReward("fixed", Rate.parse("7.00"))
+
+
+def erase(at: int, user: str, **fields: Any) -> Any:
+    """As it is sent: it names no programme."""
+    kind, key, value, ts = event(at, user, "erased", **fields)
+    record = {name: told for name, told in msgspec.json.decode(value).items() if name != "program"}
+    return kind, key, msgspec.json.encode(record), ts
+
+
+def known_as(user: str) -> str:
+    return pseudonym_of(user.encode())
+
+
+def referred(net: Net) -> set[str]:
+    return {record["referred_user"] for record in net.last().values()}
+
+
+@pytest.mark.parametrize("who", ["anna", "misha", "olga", "petr"])
+def test_whoever_of_a_family_is_erased_nobody_else_is_paid_otherwise(who: str) -> None:
+    """What they had is held under another name, and a refund months later still goes all the way up."""
+    net = Net(program(referred=WELCOME))
+    family(net)
+    net.send(erase(4 * DAY, who))
+    net.pass_time(T0 + 4 * DAY + DONE - 1)
+    assert known_as(who) not in {user for user, *_ in net.rewards}
+    net.pass_time(T0 + 4 * DAY + DONE)
+    name = {"anna": "anna", "misha": "misha", "olga": "olga", "petr": "petr"} | {who: known_as(who)}
+    status = {**dict.fromkeys(name, "pending"), who: "on_hold"}
+    parts = (("petr", 0, "7.00"), ("olga", 1, "100.00"), ("misha", 2, "50.00"), ("anna", 3, "20.00"))
+    assert net.rewards == [(name[user], level, amount, status[user]) for user, level, amount in parts]
+    assert referred(net) == {name["petr"]}
+    net.pass_time(T0 + 100 * DAY)
+    status = {**dict.fromkeys(name, "approved"), who: "on_hold"}
+    assert net.rewards == [(name[user], level, amount, status[user]) for user, level, amount in parts]
+    check_books(net)
+    if who != "petr":
+        net.send(bought(3 * DAY + HOUR, "c-petr", user="petr", via=("olga", 3 * DAY), refunds=[("r", 90 * DAY, "400")]))
+        assert net.rewards[1:] == [
+            (name["olga"], 1, "60.00", status["olga"]),
+            (name["misha"], 2, "30.00", status["misha"]),
+            (name["anna"], 3, "12.00", status["anna"]),
+        ]
+        check_books(net)
+
+
+def test_the_next_purchase_still_pays_whoever_stands_above_the_erased() -> None:
+    """Their own share is paid to nobody: they have left (semantics 42)."""
+    net = Net(program())
+    family(net)
+    net.send(erase(4 * DAY, "olga"))
+    net.pass_time(T0 + 10 * DAY)
+    net.send(bought(10 * DAY, "c-petr", "100", user="petr", event_id="again"))
+    rewards = {(r["user_id"], r["level"]): r["amount"] for r in net.last().values() if "again" in r["conversion_id"]}
+    assert rewards == {("misha", 2): "5.00", ("anna", 3): "2.00"}
+    check_books(net)
+
+
+def test_what_was_paid_stays_paid_and_what_was_not_is_held_for_ever() -> None:
+    """No deadline decides it, no payout takes it, nobody approves it; writing it off is all that is left."""
+    net = Net(program(levels=("10%",), review_ms=2 * DAY, holding_ms=DAY))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 2 * HOUR)
+    net.send(bought(2 * HOUR, "c-1", "100", via=("anna", HOUR)))
+    net.pass_time(T0 + 3 * DAY)
+    net.send(event(3 * DAY, "anna", "payout", amount="10.00"))
+    net.pass_time(T0 + 4 * DAY)
+    net.send(bought(4 * DAY, "c-2", "200", via=("anna", HOUR)))  # approved by then
+    net.pass_time(T0 + 6 * DAY)
+    net.send(bought(6 * DAY, "c-3", "300", via=("anna", HOUR)))  # pending
+    net.pass_time(T0 + 6 * DAY + HOUR)
+    net.send(erase(6 * DAY + HOUR, "anna"))
+    net.send(event(6 * DAY + 90 * MINUTE, "anna", "payout", amount="20.00"))
+    net.pass_time(T0 + 100 * DAY)
+    anna = known_as("anna")
+    held = [(anna, 1, "20.00", "on_hold"), (anna, 1, "30.00", "on_hold")]
+    assert net.rewards == [(anna, 1, "10.00", "paid"), *held]
+    assert net.rejected == [("payout_mismatch", "user_id: was erased before")]
+    (reward,) = [record for record in net.last().values() if record["amount"] == "20.00"]
+    assert (reward["reasons"], reward["due_at"]) == (["erased"], None)
+    net.send(event(100 * DAY, anna, "payout", amount="20.00"))
+    net.send(event(100 * DAY + HOUR, anna, "approve", reward_id=reward["id"]))
+    net.pass_time(T0 + 101 * DAY)
+    assert [reason for reason, _ in net.rejected[1:]] == ["payout_mismatch", "bad_field"]
+    assert net.rewards[1:] == held
+    net.send(event(102 * DAY, anna, "reject", reward_id=reward["id"]))
+    net.pass_time(T0 + 103 * DAY)
+    assert [status for *_, status in net.rewards] == ["paid", "rejected", "on_hold"]
+    check_books(net)
+
+
+def test_old_ids_are_taken_back_without_a_name() -> None:
+    """Each once, in a commit in which nothing else is said of it, and in the partition in which it always was."""
+    net = Net(program(referred=WELCOME))
+    family(net)
+    before = {name: record for name, record in net.last().items() if record["user_id"] in {"olga", "petr"}}
+    net.send(erase(4 * DAY, "olga"), erase(4 * DAY, "petr"))
+    net.pass_time(T0 + 5 * DAY)
+    last = {record["id"]: record for record in net.outputs}
+    assert len(before) == 2
+    for name, record in before.items():
+        assert last[name] == {
+            "id": name,
+            "revision": last[name]["revision"],
+            "retracted": True,
+            "truncated": False,
+            "rules_version": "test",
+            "user_id": known_as(record["user_id"]),
+        }
+    assert not {"olga", "petr"} & {record["user_id"] for record in last.values()}
+    assert len([record for record in net.outputs if record["retracted"]]) == 2
+
+
+def test_somebody_of_whom_nothing_is_known_leaves_nothing_behind() -> None:
+    net = Net(program())
+    net.send(erase(0, "nobody"))
+    assert net.person("nobody") is not None
+    net.pass_time(T0 + DAY + DONE)
+    assert [name for name in net.saved if name[0] == "people" and b"nobody" in name[1]] == []
+    assert net.outputs == net.rejected == []
+
+
+def test_whoever_comes_back_is_somebody_new() -> None:
+    """Not before it is done; then with everything but the old codes, which are never reassigned."""
+    net = Net(program(levels=("10%",), referred=WELCOME))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 2 * HOUR)
+    net.send(bought(2 * HOUR, "c-1", "100", user="boris", via=("anna", HOUR)))
+    net.pass_time(T0 + DAY)
+    net.send(erase(DAY, "anna"), erase(DAY, "boris"))
+    net.send(enrolled(DAY + HOUR, "anna", "SOON"))
+    assert [reason for reason, _ in net.rejected] == ["bad_field"]
+    net.pass_time(T0 + 2 * DAY)
+    net.send(enrolled(2 * DAY, "anna", "ANNA", event_id="again"))
+    net.send(enrolled(2 * DAY, "anna", "HANNA", event_id="new"))
+    assert [reason for reason, _ in net.rejected] == ["bad_field", "code_taken"]
+    net.pass_time(T0 + 3 * DAY)
+    net.send(bought(3 * DAY, "c-2", "200", user="boris", via=("hanna", 2 * DAY + HOUR)))
+    net.pass_time(T0 + 60 * DAY)
+    old = known_as("anna"), known_as("boris")
+    assert sorted(net.rewards) == sorted(
+        [
+            (old[0], 1, "10.00", "on_hold"),
+            (old[1], 0, "7.00", "on_hold"),
+            ("anna", 1, "20.00", "approved"),
+            ("boris", 0, "7.00", "approved"),
+        ]
+    )
+    check_books(net)
+
+
+def test_who_never_stops_buying_is_erased_after_a_day_all_the_same() -> None:
+    """What has not settled by then is somebody new's."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    for number in range(1, 40):
+        net.pass_time(T0 + number * HOUR)
+        net.send(bought(number * HOUR, "c-boris", "100", user="boris", via=("anna", MINUTE)))
+        if number == 2:
+            net.send(erase(2 * HOUR, "boris"))
+        if number == 27:
+            assert referred(net) == {"boris"}
+    net.pass_time(T0 + 9 * DAY)
+    assert known_as("boris") in referred(net)
+    assert len(net.rewards) == 39
+    check_books(net)
+
+
+def test_a_buyer_who_is_erased_while_it_is_not_settled_is_still_known_to_be_the_referrer() -> None:
+    """By their e-mail, until the reward is booked; then that is gone as well."""
+    net = Net(program(levels=("10%",)))
+    walks: list[Letter[Walk]] = []
+    forward = Commit.forward
+
+    def spy(self: Commit, kind: str, key: bytes, value: bytes) -> None:
+        if kind == WALK:
+            walks.append(msgspec.msgpack.decode(value, type=Letter[Walk]))
+        forward(self, kind, key, value)
+
+    Commit.forward = spy  # type: ignore[method-assign]
+    try:
+        net.send(enrolled(0, "anna", "ANNA", email="anna@example.org"))
+        net.pass_time(T0 + 2 * HOUR)
+        net.send(bought(2 * HOUR, "c-boris", "100", user="boris", via=("anna", HOUR), email="anna@example.org"))
+        (letter,) = walks
+    finally:
+        Commit.forward = forward  # type: ignore[method-assign]
+    walk = letter.body
+    assert walk is not None
+    assert walk.purchase.contact.email
+    purchase = msgspec.structs.replace(walk.purchase, user="", client="", contact=type(walk.purchase.contact)())
+    erased = msgspec.structs.replace(walk, buyer="erased-1", purchase=purchase, erased=True)
+    net.send((WALK, b"anna", encode_body(Letter(letter.id, erased)), net.now))
+    assert net.rewards == [("anna", 1, "10.00", "rejected")]
+    assert referred(net) == {"boris"}
+    net.pass_time(T0 + 10 * DAY)
+    assert net.rewards == [("anna", 1, "10.00", "rejected")]
+    assert referred(net) == {"erased-1"}
+    # whoever has the old name now has no say in it
+    net.send((WALK, b"anna", encode_body(Letter(letter.id, walk)), net.now))
+    assert referred(net) == {"erased-1"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"program": "friends"}, "bad_field"),
+        ({"email": "anna@example.org"}, "bad_field"),
+        ({"amount": "1"}, "bad_field"),
+        ({"client_id": ""}, "bad_field"),
+        ({"occurred_at": T0 + DAY}, "clock_skew"),
+        ({"occurred_at": -1}, "bad_field"),
+        ({"amount": None}, ""),
+    ],
+)
+def test_an_erasure_says_who_and_when_and_nothing_else(fields: dict[str, Any], reason: str) -> None:
+    net = Net(program())
+    kind, key, value, ts = erase(0, "anna")
+    net.send((kind, key, msgspec.json.encode(msgspec.json.decode(value) | fields), ts))
+    assert [found for found, _ in net.rejected] == ([reason] if reason else [])
+    assert (net.person("anna") is None) == bool(reason)
+
+
+def test_only_an_erasure_concerns_all_programmes() -> None:
+    net = Net(program())
+    kind, key, value, ts = event(0, "anna", "left")
+    record = {name: told for name, told in msgspec.json.decode(value).items() if name != "program"}
+    net.send((kind, key, msgspec.json.encode(record), ts))
+    assert net.rejected == [("missing_field", "program: only an erasure concerns them all")]

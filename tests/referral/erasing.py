@@ -1,0 +1,191 @@
+"""Worlds in which people are erased, and the whole topology over them: tasks, hops, stores, crashes."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+
+from stream_app.app.topology import build_topology
+from stream_app.engine.partitioning import partition_of
+from stream_app.engine.task import TaskSettings
+from stream_app.hosts.local.host import LocalHost, ManualClock
+from stream_app.hosts.local.log import LocalLog
+from stream_app.hosts.stores import MemoryStores
+from stream_app.metrics import WorkerStats
+from stream_app.processors.pseudonyms import PREFIX, Pseudonyms
+from stream_app.settings import parse
+from tests.processors.test_topology import is_left_out
+from tests.referral.worlds import DAY, HOUR, MINUTE, T0
+
+Record = tuple[str, dict[str, Any], int]
+PARTITIONS = 4
+OUTPUTS = ("attributed-sessions", "attributed-conversions", "referral-rewards", "referral-counters")
+SETTINGS: dict[str, Any] = {
+    "site": {"own_domains": ["shop.example.com"]},
+    "sessions": {"grace_minutes": 60},
+    "privacy": {"hash_key": "a secret of the tests, long enough"},
+    "goals": [{"name": "purchase", "kind": "purchase"}],
+    "programs": [
+        {
+            "name": "friends", "levels": ["10%", "5%", "2%"], "goals": ["purchase"], "holding_days": 1,
+            "link_parameters": ["ref"], "referred_reward": {"kind": "fixed", "amount": "5.00"},
+        },
+        {
+            "name": "partners", "levels": ["15.00"], "goals": ["purchase"], "holding_days": 40, "cap": "60",
+            "cap_period": "day", "link_parameters": ["ref"],
+        },
+    ],
+}  # fmt: skip
+
+
+def names_for(_partitions: int) -> Pseudonyms:
+    """In place of random names: the same in every run, whatever the number of its partitions."""
+
+    def draw(key: bytes) -> str:
+        head = ("\x1f" if key.startswith(b"\x1f") else "") + PREFIX
+        for n in range(1_000):
+            name = head + sha256(b"%d of %b" % (n, key)).hexdigest()[:16]
+            if partition_of(name.encode(), PARTITIONS) == partition_of(key, PARTITIONS):
+                return name
+        raise AssertionError(key)
+
+    return draw
+
+
+def person(number: int) -> str:
+    """Names that are nowhere else: not in codes, event ids or orders."""
+    return f"canary{number}bird"
+
+
+def world(seed: int, *, people: int = 7, days: int = 4, size: int = 140) -> tuple[list[Record], list[str]]:
+    """Some days among people who refer each other; some of them, who do nothing afterwards, are erased."""
+    rng = random.Random(seed)
+    erased = {n: rng.randrange(DAY // MINUTE, (days + 2) * DAY // MINUTE) * MINUTE
+              for n in rng.sample(range(people), rng.randrange(1, 4))}  # fmt: skip
+    if rng.random() < 0.5:
+        erased = dict.fromkeys(erased, max(erased.values()))
+    records: list[Record] = []
+    orders: list[tuple[int, dict[str, Any]]] = []
+
+    def add(topic: str, at: int, who: int, **fields: Any) -> None:
+        base = {"event_id": f"e{len(records)}", "occurred_at": T0 + at}
+        records.append((topic, base | fields, T0 + at + rng.choice((0, 0, MINUTE, 50 * MINUTE))))
+
+    for n in range(people):
+        program = "friends" if n % 3 else "partners"
+        add("referral-events", n * MINUTE, n, user_id=person(n), program=program, type="enrolled", code=f"k{n}",
+            email=f"{person(n)}@example.org", client_id=f"dev-{person(n)}")  # fmt: skip
+    for at in sorted(rng.randrange(20, days * 1_440) * MINUTE for _ in range(size)):
+        n = rng.randrange(people)
+        if at > erased.get(n, at):
+            continue
+        known = {"client_id": f"dev-{person(n)}"} | ({"user_id": person(n)} if rng.random() < 0.6 else {})
+        match rng.choices(("click", "buy", "refund"), (50, 35, 8))[0]:
+            case "click":
+                add("clicks", at, n, url=f"https://shop.example.com/?ref=K{rng.randrange(people)}", **known,
+                    ip=f"198.51.100.{n}")  # fmt: skip
+            case "buy":
+                sale = {"goal": "purchase", "value": rng.choice(("9.99", "100", "333.35")), "currency": "EUR",
+                        "order_id": f"o{len(records)}", "email": f"{person(n)}@example.org"}  # fmt: skip
+                add("conversions", at, n, **sale, **known)
+                orders.append((n, {**sale, **known}))
+            case _ if orders:
+                of, sale = rng.choice(orders)
+                if at <= erased.get(of, at):
+                    add("conversions", at, of, **{**sale, "value": "1", "kind": "refund"})
+            case _:
+                pass
+    for n, at in erased.items():
+        add("referral-events", at, n, user_id=person(n), type="erased")
+    return sorted(records, key=lambda record: record[2]), [person(n) for n in erased]
+
+
+async def outcome(
+    records: list[Record],
+    partitions: int,
+    sizes: Callable[[], int],
+    probe: Callable[[str], None] = lambda _: None,
+    *,
+    days: int = 60,
+    later: int = 420 * DAY,
+) -> tuple[dict[str, dict[str, Any]], list[tuple[str, bytes]]]:
+    """(last record of every id, all that is kept anywhere but in inputs and dead letters) once all is over."""
+    topology = build_topology(parse(SETTINGS, {}), partitions=partitions)
+    clock, stores = ManualClock(), MemoryStores()
+    log = LocalLog(partitions, clock)
+    over = False
+
+    def step(name: str) -> None:
+        if not over:
+            probe(name)
+
+    host = LocalHost(
+        topology, log, stores, clock, WorkerStats(), probe=step, max_failures=10_000,
+        task_settings=TaskSettings(commit_interval_ms=1, cache_entries=10),
+    )  # fmt: skip
+    await host.start()
+    start = 0
+    while start < len(records):
+        size = sizes()
+        for topic, record, ts in records[start : start + size]:
+            key = record["user_id" if topic == "referral-events" else "client_id"].encode()
+            log.topic(topic)[partition_of(key, partitions)].append(ts, key, json.dumps(record).encode())
+        start += size
+        log.changed.set()
+        await host.settled()
+    over = True
+    for _ in range(days * 4):
+        await _pass_time(clock, host, 6 * HOUR)
+    found = {topic: _last(log, topic, partitions) for topic in OUTPUTS}
+    # An id that had been taken back before is no output of theirs any more: nobody remembers it.
+    kept = [
+        (f"output {topic}", json.dumps(value).encode())
+        for topic in OUTPUTS
+        for value in found[topic].values()
+        if not value.get("retracted")
+    ]
+    rows = [row for store in stores._stores.values() for row in store._rows.items()]
+    kept += [("store", key + b" " + value) for key, value in rows if not key.startswith(b"t")]
+    for place in log.topic(topology.changelog):
+        latest = {record.key: record.value for record in place.read(place.begin)[0]}
+        kept += [("changelog", (key or b"") + b" " + value) for key, value in latest.items() if value is not None]
+    # A name stands in the index of due times, in the store only, until a time comes up that was set before.
+    for _ in range(later // (30 * DAY)):
+        await _pass_time(clock, host, 30 * DAY)
+    kept += [("timer", row) for store in stores._stores.values() for row in store._rows if row.startswith(b"t")]
+    await host.stop()
+    shown = {
+        topic: {
+            name: {field: told for field, told in value.items() if field not in {"revision", "key"}}
+            for name, value in sorted(last.items())
+            if not value.get("retracted") and not is_left_out(value)
+        }
+        for topic, last in found.items()
+    }
+    return shown, kept
+
+
+async def _pass_time(clock: ManualClock, host: LocalHost, ms: int) -> None:
+    clock.advance(ms)
+    host.tick()
+    await host.settled()
+
+
+def _last(log: LocalLog, topic: str, partitions: int) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+    for partition in range(partitions):
+        place = log.topic(topic)[partition]
+        for record in place.read(place.begin)[0]:
+            assert record.key is not None
+            if record.value is None:
+                last.pop(record.key.decode(), None)
+                continue
+            value = json.loads(record.value)
+            value["key"] = record.key.decode()
+            before = last.get(value["id"])
+            assert before is None or before["revision"] < value["revision"]
+            last[value["id"]] = value
+    return last

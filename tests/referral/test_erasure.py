@@ -1,0 +1,55 @@
+"""Erasure through the whole topology: nothing is left of a name, and crashes change nothing."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from random import Random
+
+import pytest
+
+from tests.referral.erasing import PARTITIONS, names_for, outcome, person, world
+
+SEEDS = max(3, int(os.environ.get("STREAM_APP_LIVES", "0")) // 20)
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_nothing_is_left_and_crashes_change_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One task and one batch, or four that die at random steps and take what comes in random portions."""
+    monkeypatch.setattr("stream_app.app.topology.random_names", names_for)
+    records, erased = world(seed)
+    whole, kept = await outcome(records, 1, lambda: len(records))
+    assert traces(kept, erased) == []
+    random = Random(seed)
+
+    def dies(step: str) -> None:
+        if random.random() < 0.003:
+            raise RuntimeError(f"dies at {step}")
+
+    parts, kept = await outcome(records, PARTITIONS, lambda: random.choice((1, 3, 10, 40)), dies)
+    assert traces(kept, erased) == []
+    for topic in whole:
+        assert whole[topic].keys() == parts[topic].keys(), topic
+        for name, record in whole[topic].items():
+            assert record == parts[topic][name], topic
+
+
+def traces(kept: list[tuple[str, bytes]], erased: list[str]) -> list[str]:
+    return [f"{where}: {content[:200]!r}" for where, content in kept for name in erased if name.encode() in content]
+
+
+async def test_worlds_with_erasures_are_worth_looking_at() -> None:
+    """Erased people are paid, held, and the reason why others are; and before all that their names are everywhere."""
+    seen: Counter[str] = Counter()
+    for seed in range(4):
+        records, erased = world(seed)
+        shown, _ = await outcome(records, 1, lambda: 50, days=20)
+        for reward in shown["referral-rewards"].values():
+            seen[f"{reward['user_id'].startswith('erased-')} {reward['referred_user'].startswith('erased-')}"] += 1
+            seen[reward["status"]] += reward["user_id"].startswith("erased-")
+        _, kept = await outcome([r for r in records if r[1].get("type") != "erased"], 1, lambda: 50, days=20, later=0)
+        places = {trace.split()[0].strip(":") for trace in traces(kept, erased)}
+        assert places == {"output", "store", "timer", "changelog"}
+    assert all(seen[f"{one} {other}"] for one in (True, False) for other in (True, False)), seen
+    assert seen["on_hold"], seen
+    assert person(0) == "canary0bird"
