@@ -91,7 +91,10 @@ def journeys(settings: Settings, *, partitions: int = 1) -> JourneysProcessor:
         SourceResolver(sources, tables),
         BotDetector(tables.ai_crawlers),
         rules_version=rules_version(rules, sources, tables),
-        tellers=[LeadTeller(lead_referrals(settings).grounds), referral_teller(settings)],
+        tellers=[
+            LeadTeller(lead_referrals(settings).grounds),
+            *([referral_teller(settings)] if settings.programs else []),
+        ],
         counter=journey_counter(settings),
         links=links(settings),
         hasher=hasher(settings) if settings.programs else None,

@@ -165,12 +165,11 @@ class Timers:
 class KeyedStates:
     """The states of one processor in one task: a bounded cache of decoded ones over the store.
 
-    The cache has two generations; what is used moves to the young one, and when that is full the old one is dropped.
+    The cache has two parts: what was used by the commits that are not finished, and the rest, in order of last use.
     """
 
     __slots__ = (
-        "_flown",
-        "_half",
+        "_capacity",
         "_old",
         "_overlay",
         "_store",
@@ -198,12 +197,10 @@ class KeyedStates:
         self.young: dict[bytes, Entry] = {}
         self._old: dict[bytes, Entry] = {}
         self.changed: dict[bytes, Entry] = {}
-        self._flown: dict[bytes, Entry] = {}
-        """Changed by the commit on its way."""
         self._store = store
         self._overlay = overlay
         self._timers = timers
-        self._half = max(1, capacity // 2)
+        self._capacity = capacity
         newest = processor.state_version
         self._written = max(newest - 1, min(newest, state_version)) if state_version else newest
         """Version that states are written in (semantics 14)."""
@@ -226,7 +223,7 @@ class KeyedStates:
         entry = self.young.get(key)
         if entry is not None:
             return entry
-        entry = self._old.get(key)
+        entry = self._old.pop(key, None)
         if entry is None:
             self.misses += 1
             entry = self._load(key)
@@ -308,18 +305,20 @@ class KeyedStates:
 
     def take(self) -> None:
         """The commit under construction is complete. What it changed stays cached: only `landed` evicts."""
-        self._flown, self.changed = self.changed, {}
+        self.changed = {}
 
     def landed(self) -> None:
-        """The commit in flight is in the store: now, and only now, something may be evicted."""
-        flown = self._flown
-        if len(self.young) > self._half:
-            # One large commit alone may have used more than there is room for: what it used stays first.
-            spare = 2 * self._half - len(flown)
-            kept = [item for item in self.young.items() if item[0] not in flown][-spare:] if spare > 0 else []
-            self._old = dict(islice((*kept, *flown.items()), max(0, -spare), None))
-            self.young = dict(self.changed)
-        self._flown = {}
+        """The commit in flight is in the store: now, and only now, something may be evicted, but nothing that the next
+        one has changed already. What was used longest ago goes first, by commits."""
+        changed, used, old = self.changed, self.young, self._old
+        for key in changed:
+            del used[key]
+        old.update(used)
+        self.young = changed.copy()
+        surplus = len(old) - self._capacity
+        if surplus > 0:
+            for key in list(islice(old, surplus)):
+                del old[key]
 
     def __len__(self) -> int:
         return len(self.young) + len(self._old)

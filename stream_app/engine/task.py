@@ -42,7 +42,7 @@ class TaskSettings:
     """How tasks commit."""
 
     commit_interval_ms: int = 100
-    commit_records: int = 10_000
+    commit_records: int = 30_000
     commit_deadline_s: float = 10.0
     cache_entries: int = 100_000
     """Decoded states kept per task."""

@@ -21,9 +21,11 @@ from .streamtime import StreamTime
 from .topology import Topology
 
 _NONE: tuple[()] = ()
-_YIELD_EVERY = 256
-"""Records or keys between two chances for the event loop: some milliseconds. A commit on its way needs dozens."""
-TIMERS_PER_COMMIT = 5_000
+_RECORDS_AT_ONCE = 2_000
+_KEYS_AT_ONCE = 256
+"""Records decoded, keys folded or woken between two chances for the event loop: some milliseconds. A commit on its way
+needs dozens of them."""
+TIMERS_PER_COMMIT = 20_000
 
 # Headers of forwarded, re-keyed and replayed records
 KIND = "kind"
@@ -299,11 +301,11 @@ class Workbench:
                 keyed, decode = self._decoders[source]
                 self.time.at_end(source, chunk.at_end)
                 batch.runs.append((len(batch.events), source, chunk.topic))
-                for start in range(0, len(chunk.records), _YIELD_EVERY):
+                for start in range(0, len(chunk.records), _RECORDS_AT_ONCE):
                     part = (
                         chunk.records
-                        if len(chunk.records) <= _YIELD_EVERY
-                        else chunk.records[start : start + _YIELD_EVERY]
+                        if len(chunk.records) <= _RECORDS_AT_ONCE
+                        else chunk.records[start : start + _RECORDS_AT_ONCE]
                     )
                     newest = self._decode_some(chunk.topic, part, keyed, decode, batch, groups[keyed.processor.name])
                     self.time.took(source, newest)
@@ -406,7 +408,7 @@ class Workbench:
                 entry.state = fold(key, entry.state, events, batch)
                 changed[key] = entry
                 done += 1
-                if not done % _YIELD_EVERY:
+                if not done % _KEYS_AT_ONCE:
                     await watch.give_way()
                     young = keyed.young
             keyed.hits += len(group) - (keyed.misses - misses)
@@ -437,7 +439,7 @@ class Workbench:
                 keyed = self._by_tag[tag]
                 batch.rows = keyed
                 woken += keyed.wake(row, key, batch)
-                if not number % _YIELD_EVERY:
+                if not number % _KEYS_AT_ONCE:
                     await watch.give_way()
             await watch.give_way()
         else:

@@ -229,7 +229,7 @@ class Engine(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 100
     commit_records: Annotated[
         int, _key("A commit begins as soon as a task holds this many records.", unit="records", ge=1, le=1_000_000)
-    ] = 10_000
+    ] = 30_000
     state_directory: Annotated[
         str,
         _key("Where the state is kept, one directory per worker process. It can be rebuilt from Kafka.", min_length=1),

@@ -226,7 +226,7 @@ def _no_chain() -> None:
 
 def _evict_dirty() -> None:
     def landed(self: Any) -> None:
-        if len(self.young) > self._half:
+        if len(self.young) > self._capacity:
             self._old, self.young = {}, {}
 
     KeyedStates.landed = landed  # type: ignore[method-assign]

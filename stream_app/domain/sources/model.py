@@ -12,7 +12,7 @@ ArrivedBy = Literal["tagged", "auto_tagged", "referrer", "direct"]
 NOT_SET = "(not set)"
 
 
-class Source(msgspec.Struct, frozen=True, gc=False, array_like=True):
+class Source(msgspec.Struct, frozen=True, gc=False, array_like=True, cache_hash=True):
     """Where a visit came from, as a session or touchpoint keeps it. Hashable, shared, compact in msgpack.
 
     `source`, `medium` and `campaign` have Google Analytics' form: a search engine's short name, a host for other

@@ -243,7 +243,7 @@ class Publisher:
         entry = self._written(key, client, SESSIONS, record, body, digest, status, context)
         if entry is None:
             return
-        if self._session_tellers:
+        if self._session_tellers or entry.told:
             facts = [fact for teller in self._session_tellers for fact in teller(client_id, client, session, record)]
             if facts or entry.told:
                 entry.told = tell(entry.told, facts, record.id, context)
