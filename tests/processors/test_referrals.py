@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from stream_app.domain.referral.programs import FraudRules, Rate, RateRule, ReferredReward
+from stream_app.processors.people.state import ROWS_OF_A_KIND, SOLD_ROWS
 from tests.processors.referral_net import (
     DAY,
     HOUR,
@@ -625,6 +626,26 @@ def test_refunds_lower_revenue_long_after_and_what_is_taken_back_is_gone() -> No
     assert cohort(net, "customers") == (2, Decimal(100))
     net.send(unbought(sale))
     assert cohort(net, "customers") == (2, Decimal(0))
+
+
+def test_of_a_settled_purchase_that_concerned_nobody_only_what_it_brought_is_kept() -> None:
+    """One through a referrer keeps what refunds need to redo its walk."""
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(
+        bought(3 * HOUR, "client-of-nobody", "100", email="nobody@example.org", event_id="of-nobody"),
+        bought(3 * HOUR, "client-of-anna", "100", via=("anna", 2 * HOUR), event_id="of-anna"),
+    )
+    net.pass_time(T0 + 2 * DAY)
+    kept = {
+        key.decode().lstrip("\x1f"): row
+        for (key, number), row in net.rows["people"].rows.items()
+        if SOLD_ROWS <= number < SOLD_ROWS + ROWS_OF_A_KIND
+    }
+    assert kept.keys() == {"client-of-nobody", "client-of-anna"}
+    assert b"client-of-nobody" not in kept["client-of-nobody"]
+    assert len(kept["client-of-nobody"]) < 70 < len(kept["client-of-anna"])
 
 
 def test_a_customer_who_becomes_known_is_one_customer() -> None:

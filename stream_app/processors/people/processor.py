@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stream_app.domain.contacts import NO_CONTACT, ContactHasher
+from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.events import money_of
 from stream_app.domain.ids import SEPARATOR, content_digest, remembered
 from stream_app.domain.referral import facts
@@ -906,9 +906,13 @@ def _compared(purchase: Purchase) -> Purchase:
 
 
 def _sold(purchase: Purchase, decided: tuple[Decided, ...]) -> Purchase:
-    """What of a settled purchase is kept."""
-    contact = purchase.contact if decided else NO_CONTACT
-    return msgspec.structs.replace(purchase, codes=(), visits=(), contact=contact)
+    """What of a settled purchase is kept: of one that concerned nobody, what it still brings, for a refund must move a
+    customer's revenue by the difference; when and whose it was, no rule asks any more."""
+    if decided:
+        return msgspec.structs.replace(purchase, codes=(), visits=())
+    for currency, left in sale_of(purchase).revenue.items():
+        return Purchase(0, "", "", value=left, currency=currency, paid=True)
+    return Purchase(0, "", "")
 
 
 def _note(notes: dict[str, Any], name: str, body: Any) -> None:
