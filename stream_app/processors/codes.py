@@ -29,7 +29,7 @@ from stream_app.domain.referral.facts import (
     Visit,
 )
 from stream_app.domain.times import MINUTE_MS, rfc3339
-from stream_app.engine.processor import Context, Decoder, Rejected, Rows
+from stream_app.engine.processor import Context, Decoder, Place, Rejected, Rows
 from stream_app.processors.facts import Letter, encode_body
 
 CODE_KEY = b"c:"
@@ -43,7 +43,7 @@ MAX_PEOPLE = 64
 
 class ClaimLetter(msgspec.Struct, frozen=True, gc=False):
     """A claim on its way, in words: should the code be taken, this becomes the dead letter. It is the event that was
-    sent, without the contacts."""
+    sent, without the contacts; `origin` is where that lies."""
 
     event_id: str
     user_id: str
@@ -54,11 +54,12 @@ class ClaimLetter(msgspec.Struct, frozen=True, gc=False):
     advocate_kind: str
     at: int
     until: int
+    origin: tuple[int, ...] = ()
     type: str = "enrolled"
     gone: bool = False
 
 
-def claim_letter(code: str, claim: Claim, *, gone: bool = False) -> bytes:
+def claim_letter(code: str, claim: Claim, origin: tuple[int, ...], *, gone: bool = False) -> bytes:
     """What people tell a code."""
     return _encode_claim(
         ClaimLetter(
@@ -71,6 +72,7 @@ def claim_letter(code: str, claim: Claim, *, gone: bool = False) -> bytes:
             claim.advocate_kind,
             claim.at,
             claim.until,
+            origin,
             gone=gone,
         )
     )
@@ -110,6 +112,8 @@ class Heard(msgspec.Struct, gc=False):
     kind: str
     id: str
     body: Claim | Question | FirstPaid | Visit | Renamed | None
+    letter: ClaimLetter | None = None
+    """Of a claim."""
 
 
 _encode_claim = msgspec.json.Encoder().encode
@@ -157,7 +161,7 @@ class CodesProcessor:
                         letter.advocate_kind,
                         letter.until,
                     )
-                    return Heard(source, letter.event_id, None if letter.gone else claim)
+                    return Heard(source, letter.event_id, None if letter.gone else claim, letter)
                 told: Letter[Any] = _DECODERS[source](value or b"")
                 return Heard(source, told.id, told.body)
             except msgspec.DecodeError as error:
@@ -196,7 +200,7 @@ class CodesProcessor:
         self._forget(key, register, context)
         before = ruling(register.claims)
         asking: dict[str, Question] = {}
-        claimed: dict[str, Heard] = {}
+        claimed: dict[str, ClaimLetter] = {}
         for event in events:
             match event.body:
                 case Question() as question:
@@ -207,7 +211,7 @@ class CodesProcessor:
                     register.visits[event.id] = at, max(at + self._open_ms, context.now + MINUTE_MS)
                 case Claim() as claim:
                     register.claims[event.id] = claim
-                    claimed[event.id] = event
+                    claimed[event.id] = cast("ClaimLetter", event.letter)
                 case Renamed(old=old, new=new):
                     register.claims = renamed(register.claims, old, new)
                 case _ if event.kind == VISIT:
@@ -247,17 +251,19 @@ class CodesProcessor:
             context.forward(ANSWER, person.encode(), letter)
 
     @staticmethod
-    def _refuse(register: Register, claimed: dict[str, Heard], context: Context[Heard]) -> None:
+    def _refuse(register: Register, claimed: dict[str, ClaimLetter], context: Context[Heard]) -> None:
         """Claims of others than the owner become dead letters, once."""
         holder = owner(register.claims)
         for event_id, claim in register.claims.items():
             if claim.user != holder and event_id not in register.refused:
                 register.refused = (*register.refused, event_id)
-                late = claimed.get(event_id)
-                if late is None:
+                letter = claimed.get(event_id)
+                if letter is None:
                     context.count("codes_displaced")
                 else:
-                    context.reject(late, "code_taken", "code: belongs to somebody else, and is never reassigned")
+                    said, key = _encode_claim(letter), letter.user_id.encode()
+                    detail = "code: belongs to somebody else, and is never reassigned"
+                    context.bury("referral-events", key, said, Place(*letter.origin), "code_taken", detail)
 
     def _keep(self, key: bytes, register: Register, asked: Asked, context: Context[Heard]) -> None:
         if asked.until + self._open_ms < context.now:

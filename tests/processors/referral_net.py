@@ -25,7 +25,7 @@ from stream_app.domain.referral.facts import (
     person_of,
 )
 from stream_app.domain.referral.programs import Exchange, Program, Programs, Rate
-from stream_app.engine.processor import Rejected
+from stream_app.engine.processor import Place, Rejected
 from stream_app.processors.codes import CodesProcessor
 from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.links import PERSON_ERASED, PersonErased
@@ -96,6 +96,14 @@ class Commit:
             self.net.travelling.append((kind, key, value))
 
     def reject(self, event: Any, reason: str, detail: str) -> None:
+        self.net.rejected.append((reason, detail))
+
+    def origin(self, event: Any) -> Place:
+        return Place(0, self.revision, self.now)
+
+    def bury(self, topic: str, key: bytes, value: bytes, place: Place, reason: str, detail: str) -> None:
+        assert (topic, key) == ("referral-events", json.loads(value)["user_id"].encode())
+        assert 0 < place.offset <= self.revision, "the commit in which it came"
         self.net.rejected.append((reason, detail))
 
     def gather(self, kind: str) -> dict[Any, Any]:

@@ -125,13 +125,15 @@ def test_a_promo_code_a_payout_and_an_unknown_programme(tmp_path: Path) -> None:
             {**joined(3 * DAY, "anna", ""), "event_id": "pay", "type": "payout", "amount": "20.00", "currency": "EUR"},
             {**joined(4 * DAY, "anna", ""), "event_id": "more", "type": "payout", "amount": "20.00"},
             joined(5 * DAY, "anna", "X", program="nowhere"),
+            joined(6 * DAY, "boris", "anna"),
         ],
     }
     out = replay(tmp_path, write(tmp_path / "in", made))
     (reward,) = read(out / "referral-rewards.jsonl").values()
     assert (reward["status"], reward["payout"], reward["amount"]) == ("paid", "pay", "20.00")
     letters = (out / "dead-letters.jsonl").read_text()
-    assert re.findall(r'"reason": "(\w+)"', letters) == ["unknown_program", "payout_mismatch"]
+    assert sorted(re.findall(r'"reason": "(\w+)"', letters)) == ["code_taken", "payout_mismatch", "unknown_program"]
+    assert re.findall(r'"topic": "([\w-]+)"', letters) == ["referral-events"] * 3
     assert '\\"event_id\\": \\"more\\"' in letters
     shown = CliRunner().invoke(main, ["rewards", "--user", "anna", "--replayed", str(out), "--format", "csv"])
     assert "20.00,EUR,paid" in shown.stdout

@@ -124,6 +124,8 @@ class Membership(msgspec.Struct, frozen=True, gc=False, array_like=True):
     advocate_kind: str = "customer"
     client: str = ""
     contact: Contact = NO_CONTACT
+    origin: tuple[int, ...] = ()
+    """Where the record lies, for the dead letter that follows if its code is taken."""
 
     @property
     def moment(self) -> Moment:

@@ -660,7 +660,7 @@ def next_due(books: Books, slack_ms: int) -> int:
     times = [page.first for page in books.due]
     if settles := next_settling(books):
         times.append(settles)
-    if books.turns and not books.awaiting:
+    if books.turns:
         times.append(books.turns[0].at + slack_ms)
     return min(times, default=0)
 

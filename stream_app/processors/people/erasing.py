@@ -203,7 +203,7 @@ def sold_by(key: bytes, rows: Rows) -> Iterator[Sold]:
 def who_stays(person: Person, new: str, until: int) -> Person:
     """Whoever has the name now: somebody new, but for what has not settled, and what comes later."""
     stays = Person(held=person.held, seen=person.seen, waits=person.waits, moved=new, moved_until=until)
-    stays.books.turns, stays.books.awaiting = person.books.turns, person.books.awaiting
+    stays.books.turns = person.books.turns
     return stays
 
 

@@ -47,7 +47,7 @@ from stream_app.domain.referral.ledger import Entry, Sums, reward_id
 from stream_app.domain.referral.member import Erasure, Invited, Membership
 from stream_app.domain.referral.programs import Programs
 from stream_app.domain.times import DAY_MS, MINUTE_MS
-from stream_app.engine.processor import Context, DeadLetterReason, Decoder, Rejected, Rows
+from stream_app.engine.processor import Context, DeadLetterReason, Decoder, Place, Rejected, Rows
 from stream_app.processors.codes import CODE_KEY, CONTACT_KEY, claim_letter
 from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.links import PERSON_ERASED, PersonErased
@@ -91,7 +91,7 @@ class PeopleProcessor:
     name = "people"
     tag = b"r"
     inputs: Sequence[str] = (INPUT,)
-    kinds: Sequence[str] = (*BODIES, facts.PAYOUT, facts.LAP)
+    kinds: Sequence[str] = (*BODIES, facts.LAP)
     state_version = 1
 
     def __init__(
@@ -112,8 +112,8 @@ class PeopleProcessor:
         """The decoder of `referral-events`, of a fact, or of a turn that has come."""
         if source in BODIES:
             return fact_decoder(source)
-        if source in (facts.PAYOUT, facts.LAP):
-            return lambda _key, value, _ts: Heard(source, "", value or b"")
+        if source == facts.LAP:
+            return lambda _key, _value, _ts: Heard(source, "", None)
         return self._events
 
     def key_of(self, event: Event) -> bytes:
@@ -179,7 +179,6 @@ class _Work:
         self.sold = Shelf(Sold, SOLD_ROWS, key, context.rows)
         self.referred = Shelf(Referred, BOUND_ROWS, key, context.rows)
         self.walks: dict[str, Walk | None] = {}
-        self.turns: list[tuple[Heard, Any]] = []
         self.members_changed = False
         self.buys = False
         """Something was heard that may change what follows from purchases and enrolments."""
@@ -218,14 +217,12 @@ class _Work:
                 self._captured(event.id, event.body.visits if event.body is not None else ())
                 while len(person.captured) > MAX_CAPTURED:
                     del person.captured[next(iter(person.captured))]
-            case facts.LAP:
-                person.waits = False
-                self.lapped = True
             case facts.ERASED | facts.FORGOTTEN | facts.MOVED | facts.RENAMED:
                 self.buys = self.counts = True
                 self._hear_of_erasure(event)
-            case _:
-                self.turns.append((event, members.read_referral_event(event.body)))
+            case _:  # a lap
+                person.waits = False
+                self.lapped = True
 
     def _noted(self, event: Heard) -> None:
         """What others know. Answers that nobody waits for any more would never be forgotten."""
@@ -265,7 +262,7 @@ class _Work:
                 if erasing is not None and membership.at > erasing.at:
                     self.context.reject(event, "bad_field", "user_id: is being erased, and new only when that is done")
                 else:
-                    self._membership(membership)
+                    self._membership(msgspec.structs.replace(membership, origin=tuple(self.context.origin(event))))
             case Erasure() as erasure:
                 self._erase(erasure)
             case Invited() as invited:
@@ -274,7 +271,8 @@ class _Work:
                 if self.house.counter is not None:
                     self.house.counter.add("invites", invited.program, "", invited.at, invited.count, self.context)
             case Turn() as turn:
-                person.books.turns = sorted([*person.books.turns, turn], key=lambda t: (t.at, t.event_id))
+                placed = msgspec.structs.replace(turn, origin=tuple(self.context.origin(event)))
+                person.books.turns = sorted([*person.books.turns, placed], key=lambda t: (t.at, t.event_id))
 
     def _again(self, event: Happened) -> None:
         """An id seen before. Within grace the smaller (time, content) stands (semantics 23), later the first."""
@@ -282,9 +280,12 @@ class _Work:
         what = event.what
         if isinstance(what, Membership) and what.at + self.house.slack_ms > self.context.now:
             same = next((m for m in self.person.memberships if m.event_id == what.event_id), None)
-            if same is not None and (what.at, repr(what)) < (same.at, repr(same)):
+            if same is None:
+                return
+            placed = msgspec.structs.replace(what, origin=same.origin)
+            if (placed.at, repr(placed)) < (same.at, repr(same)):
                 self.person.memberships = tuple(m for m in self.person.memberships if m is not same)
-                self._membership(what)
+                self._membership(msgspec.structs.replace(what, origin=tuple(self.context.origin(event))))
 
     def _membership(self, membership: Membership) -> None:
         person = self.person
@@ -348,7 +349,7 @@ class _Work:
         first = _erased_at(erasing.at, self.house)
         if now < first:
             return
-        turns = books.awaiting or any(turn.at <= erasing.at for turn in books.turns)
+        turns = any(turn.at <= erasing.at for turn in books.turns)
         if turns or ((person.held or person.enrolling) and now < first + DAY_MS):
             erasing.due = max(first + DAY_MS, now + MINUTE_MS)
             return
@@ -720,14 +721,16 @@ class _Work:
         person = self.person
         claims = members.claims_of(person.memberships, self.name)
         now = {f"{code}\x1f{event_id}": claim for (code, event_id), claim in claims.items()}
+        origins = {m.event_id: m.origin for m in person.memberships}
         for name, claim in now.items():
             if person.claimed.get(name) != claim:
                 code = name.partition("\x1f")[0]
-                self.context.forward(facts.CLAIM, CODE_KEY + code.encode(), claim_letter(code, claim))
+                letter = claim_letter(code, claim, origins[claim.event_id])
+                self.context.forward(facts.CLAIM, CODE_KEY + code.encode(), letter)
         for name, claim in person.claimed.items():
             if name not in now:
                 code = name.partition("\x1f")[0]
-                self.context.forward(facts.CLAIM, CODE_KEY + code.encode(), claim_letter(code, claim, gone=True))
+                self.context.forward(facts.CLAIM, CODE_KEY + code.encode(), claim_letter(code, claim, (), gone=True))
         person.claimed = now
 
     def _bequeath(self) -> None:
@@ -810,11 +813,8 @@ class _Work:
         books = person.books
         if person.erasing is not None and person.erasing.event_id:
             now = min(now, _erased_at(person.erasing.at, self.house))  # what is not decided by then never is
-        turn = books.turns[0] if books.turns and not books.awaiting else None
-        if turn is not None and turn.at + self.house.slack_ms <= now:
-            books.awaiting = turn.event_id
-            self.context.forward(facts.PAYOUT, self.key, turn.record)
-        if not (self.walks or self.turns or books.open or books.pages or books.due or self.adopted or self.renames):
+        turns = [turn for turn in books.turns if turn.at + self.house.slack_ms <= now]
+        if not (self.walks or turns or books.open or books.pages or books.due or self.adopted or self.renames):
             return
         keeper = Bookkeeper(
             self.house,
@@ -840,34 +840,37 @@ class _Work:
             keeper.reassess()
         keeper.settle()
         keeper.mature()
-        for event, record in self.turns:
-            self._take_turn(keeper, event, record)
+        for turn in turns:
+            self._take_turn(keeper, turn)
+        books.turns = books.turns[len(turns) :]
         keeper.write()
 
-    def _take_turn(self, keeper: Bookkeeper, event: Heard, record: members.ReferralEvent) -> None:
+    def _take_turn(self, keeper: Bookkeeper, turn: Turn) -> None:
         """A review or payout whose turn has come."""
-        books = self.person.books
-        turn = next((t for t in books.turns if t.event_id == record.event_id), None)
-        books.awaiting = ""
-        books.turns = [t for t in books.turns if t is not turn]
-        if turn is None:
-            return
+        record = members.read_referral_event(turn.record)
         erasing = self.person.erasing
         if erasing is not None and turn.at > erasing.at:
             reason: DeadLetterReason = "payout_mismatch" if record.type == "payout" else "bad_field"
-            self.context.reject(event, reason, "user_id: was erased before")
+            self._bury(turn, reason, "user_id: was erased before")
             return
         if record.type != "payout":
             problem = keeper.review(record.reward_id or "", turn.at, approve=record.type == "approve")
             if problem:
-                self.context.reject(event, "bad_field", problem)
+                self._bury(turn, "bad_field", problem)
             return
         money = money_of(record.amount, record.currency, self.house.currency, "amount")
         assert money is not None  # it was checked when it came
         try:
             keeper.pay(turn.at, record.event_id, record.program, money.amount, money.currency, record.reward_ids or ())
         except Mismatch as mismatch:
-            self.context.reject(event, "payout_mismatch", str(mismatch))
+            self._bury(turn, "payout_mismatch", str(mismatch))
+
+    def _bury(self, turn: Turn, reason: DeadLetterReason, detail: str) -> None:
+        """It comes to nothing: its record becomes a dead letter, and may be sent again."""
+        person, mark = self.person, remembered(turn.event_id)
+        marks = (person.seen[start : start + len(mark)] for start in range(0, len(person.seen), len(mark)))
+        person.seen = b"".join(other for other in marks if other != mark)
+        self.context.bury(INPUT, self.key, turn.record, Place(*turn.origin), reason, detail)
 
 
 def _next(person: Person, house: House) -> int:
@@ -907,12 +910,13 @@ def _compared(purchase: Purchase) -> Purchase:
 
 def _sold(purchase: Purchase, decided: tuple[Decided, ...]) -> Purchase:
     """What of a settled purchase is kept: of one that concerned nobody, what it still brings, for a refund must move a
-    customer's revenue by the difference; when and whose it was, no rule asks any more."""
+    customer's revenue by the difference, and what erasure must know to have its record taken back."""
     if decided:
         return msgspec.structs.replace(purchase, codes=(), visits=())
+    kept = Purchase(0, "", "", purchase.status, client=purchase.client)
     for currency, left in sale_of(purchase).revenue.items():
-        return Purchase(0, "", "", value=left, currency=currency, paid=True)
-    return Purchase(0, "", "")
+        kept = msgspec.structs.replace(kept, value=left, currency=currency, paid=True)
+    return kept
 
 
 def _note(notes: dict[str, Any], name: str, body: Any) -> None:

@@ -114,6 +114,8 @@ class Turn(msgspec.Struct, frozen=True, gc=False, array_like=True):
     at: int
     event_id: str
     record: bytes
+    origin: tuple[int, ...] = ()
+    """Where the record lies, for the dead letter that it may become."""
 
 
 class Books(msgspec.Struct, gc=False, array_like=True):
@@ -131,8 +133,7 @@ class Books(msgspec.Struct, gc=False, array_like=True):
     """Ids in the last of them."""
     next_row: int = 0
     turns: list[Turn] = []
-    awaiting: str = ""
-    """The turn that is on its way."""
+    """In order of time."""
     entries: int = 0
     grounds: int = 0
     """Digest of bindings and memberships that open entries were last assessed on."""
