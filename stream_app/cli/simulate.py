@@ -46,7 +46,7 @@ _DAY_S = 86_400
               help="Length of a backfill or of files.")  # fmt: skip
 @click.option("--events", type=click.IntRange(min=1), help="End after so many events.")
 @click.option("--program", default="", help="Adds the life of this referral programme of the settings: enrolments, "
-              "invitations, visits through links (?ref=CODE).")  # fmt: skip
+              "invitations, visits through links (?ref=CODE); once rewards are due, payouts.")  # fmt: skip
 @common_options
 def simulate(
     rate: float | None,
@@ -87,9 +87,10 @@ def simulate(
     traffic = Traffic(seed if seed is not None else 1 if past else now_ms // 1000 % 1_000_000, traffic_config)
     records: Iterable[Record] = Business(traffic, traffic.seed) if past else live_business(traffic)
     if program:
+        from stream_app.simulator.payouts import manager_of
         from stream_app.simulator.referrals import Referrals
 
-        records = Referrals(records, traffic.seed, program)
+        records = Referrals(records, traffic.seed, program, manager_of(settings(), traffic.seed, program))
     if past:
         end_ms = traffic_config.start_ms + int(days * _DAY_S * 1000)
         records = takewhile(lambda record: record.ts < end_ms, records)

@@ -14,7 +14,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,9 @@ from stream_app.metrics import Exporter
 from stream_app.settings import Settings, load
 from stream_app.simulator.business import live_business
 from stream_app.simulator.faults import Faults
+from stream_app.simulator.payouts import manager_of
 from stream_app.simulator.records import Record
+from stream_app.simulator.referrals import Referrals
 from stream_app.simulator.traffic import Traffic, TrafficConfig
 
 if TYPE_CHECKING:
@@ -127,6 +129,7 @@ async def _on_broker(plan: Plan, bootstrap: str, say: Say) -> None:
                 await scrape.await_ready(session, url, READY_TIMEOUT_S, children[0].check)
                 arguments = ["simulate", *common, "--rate", f"{plan.rate:g}", "--faults", plan.faults]
                 arguments += ["--seed", str(plan.seed)] if plan.seed is not None else []
+                arguments += ["--program", settings.programs[0].name] if settings.programs else []
                 children.append(Child("simulator", stream_app(*arguments), home / "simulator.log", environment))
                 say(f"simulator: process {children[1].pid}, {plan.rate:g} events/s, log {children[1].log}")
                 scene = Scene(title=f"Kafka at {bootstrap}", url=url, hints=_hints(kafka.topic_prefix, bootstrap))
@@ -207,7 +210,10 @@ async def _live(plan: Plan, settings: Settings) -> AsyncIterator[Record]:
         faults=Faults.parse(plan.faults),
     )
     traffic = Traffic(plan.seed if plan.seed is not None else start_ms // 1000 % 1_000_000, config)
-    for number, record in enumerate(live_business(traffic)):
+    records: Iterable[Record] = live_business(traffic)
+    if settings.programs:
+        records = Referrals(records, traffic.seed, settings.programs[0].name, manager_of(settings, traffic.seed))
+    for number, record in enumerate(records):
         ahead_ms = record.ts - time.time_ns() // 1_000_000
         if ahead_ms > 0:
             await asyncio.sleep(ahead_ms / 1000)

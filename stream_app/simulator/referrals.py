@@ -1,4 +1,5 @@
-"""A referral programme among the traffic: customers who enrol, invite, and whose links their friends come by."""
+"""A referral programme among the traffic: customers who enrol, invite, whose links their friends come by, and who are
+paid for it."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from stream_app.engine.partitioning import murmur2
+from stream_app.simulator.payouts import Manager
 from stream_app.simulator.records import Record
 
 _PURCHASE = b'"goal":"purchase"'
@@ -29,11 +31,14 @@ REFERRED = 0.08
 class Referrals:
     """The records of `traffic` in their order, with the life of `program` among them."""
 
-    def __init__(self, traffic: Iterable[Record], seed: int, program: str) -> None:
+    def __init__(self, traffic: Iterable[Record], seed: int, program: str, manager: Manager | None = None) -> None:
         self._traffic = traffic
         self._rng = random.Random(f"{seed}/{program}")
         self._program = program
+        self._manager = manager
+        """Pays; without one nobody does."""
         self._codes: dict[str, str] = {}
+        self._joins: dict[str, int] = {}
         self._queue: list[tuple[int, int, Record]] = []
         self._pushed = 0
 
@@ -42,10 +47,16 @@ class Referrals:
         for record in self._traffic:
             while queue and queue[0][0] <= record.ts:
                 yield heappop(queue)[2]
+            if self._manager is not None:
+                for user, at, said in self._manager.payouts(record.ts):
+                    self._push(user, at, said)
             if record.topic == "clicks":
                 yield self._visit(record)
                 continue
             if record.topic == "conversions" and _PURCHASE in record.value:
+                if self._manager is not None:
+                    for user, at, said in self._manager.purchase(record):
+                        self._push(user, max(at, record.ts), said)
                 self._customer(record)
             yield record
 
@@ -54,8 +65,11 @@ class Referrals:
         value = record.value
         if not self._codes or value.count(_SHOP) > 1 or b"bot" in value.lower() or self._rng.random() > REFERRED:
             return record
-        code = self._rng.choice(list(self._codes.values()))
+        user, code = self._rng.choice(list(self._codes.items()))
         linked = _LANDING.sub(rb'"url":"\1?ref=%b"' % code.encode(), value, count=1)
+        arrives = linked != value and record.key is not None and record.occurred_at >= self._joins[user]
+        if self._manager is not None and arrives:
+            self._manager.visit((record.key or b"").decode("utf-8", "replace"), user)
         return replace(record, value=linked)
 
     def _customer(self, record: Record) -> None:
@@ -65,6 +79,7 @@ class Referrals:
         if user in self._codes or self._rng.random() > ENROLS:
             return
         code = self._codes[user] = f"FRIEND-{user.upper()}"
+        self._joins[user] = record.ts + _MINUTE
         kind = self._rng.choice(_KINDS)
         self._push(user, record.ts + _MINUTE, {"type": "enrolled", "code": code, "advocate_kind": kind, **said})
         for number in range(self._rng.randrange(4)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,26 @@ def test_referred_customers_are_told_from_others_in_every_currency(tmp_path: Pat
         ("total", "USD", "referred"): (1, 0, 0, 0, "0.00", "0.00"),
         ("total", "USD", "other"): (2, 1, 1, 1, "90.01", "45.01"),
     }
+
+
+def test_simulated_partners_are_paid(tmp_path: Path) -> None:
+    """Most payouts of the simulator's are what the books say, and its reviews concern rewards that there are."""
+    config = tmp_path / "app.toml"
+    config.write_text(CONFIG.replace("holding_days = 1\n", 'holding_days = 1\nminimum_payout = "5"\n', 1))
+    made = ["--config", str(config), "--events", "40000", "--days", "9", "--from", "2026-03-01", "--seed", "4"]
+    source = tmp_path / "in"
+    assert CliRunner().invoke(main, ["simulate", *made, "--program", "friends", "--out", str(source)]).exit_code == 0
+    files = [option for topic in ("clicks", "conversions", "referral-events")
+             for option in (f"--{topic}", str(source / f"{topic}.jsonl"))]  # fmt: skip
+    out = replay(tmp_path, ["--config", str(config), *files])
+    statuses = Counter(reward["status"] for reward in read(out / "referral-rewards.jsonl").values())
+    events = Counter(re.findall(r'"type":"(\w+)"', (source / "referral-events.jsonl").read_text()))
+    letters = Counter(re.findall(r'"reason": "(\w+)"', (out / "dead-letters.jsonl").read_text()))
+    assert statuses["paid"] >= 10, statuses
+    assert events["payout"] >= 6, events
+    assert events["approve"] + events["reject"] >= 1, events
+    assert letters["payout_mismatch"] * 4 <= events["payout"], letters
+    assert letters["bad_field"] <= 1, letters
 
 
 def test_simulated_customers_refer_each_other(tmp_path: Path) -> None:
