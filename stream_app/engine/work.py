@@ -23,8 +23,10 @@ from .topology import Topology
 _NONE: tuple[()] = ()
 _RECORDS_AT_ONCE = 2_000
 _KEYS_AT_ONCE = 256
-"""Records decoded, keys folded or woken between two chances for the event loop: some milliseconds. A commit on its way
-needs dozens of them."""
+"""Records decoded, keys folded or woken between two chances for the event loop: some milliseconds."""
+_TURNS = 4
+"""Turns of the loop at each chance: about what it takes from an answer of the broker to the next request. A commit on
+its way needs a hundred, and has a deadline."""
 TIMERS_PER_COMMIT = 20_000
 
 # Headers of forwarded, re-keyed and replayed records
@@ -227,7 +229,8 @@ class Stopwatch:
     async def give_way(self) -> None:
         """Lets the event loop do what waits."""
         self._seconds += time.perf_counter() - self._began
-        await asyncio.sleep(0)
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
         self._began = time.perf_counter()
 
     def stop(self) -> float:
