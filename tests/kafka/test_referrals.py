@@ -21,13 +21,15 @@ from stream_app.topics import KEYS
 from tests.chaos.arena import wait_until
 from tests.chaos.logs import QUIET, read
 from tests.cli.helpers import json_lines, run
-from tests.referral.worlds import CANARIES, CONFIG, DAY, T0, TRACES, anna, bought
+from tests.referral.erasing import compacted
+from tests.referral.worlds import CANARIES, CONFIG, DAY, HOUR, T0, TRACES, anna, bought, click
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 PARTITIONS = 3
 YEAR = 365 * DAY
 INPUTS = ("clicks", "conversions", "referral-events")
+OUTPUTS = ("attributed-sessions", "attributed-conversions", "referral-rewards")
 
 
 class Shop:
@@ -74,6 +76,23 @@ class Shop:
             )
         assert producer.flush(60) == 0
         assert failed == []
+
+    def go_on(self, until: int) -> None:
+        """Time goes on everywhere: each partition of each input has a record of that time."""
+        names = [
+            next(n for n in (f"t{number}" for number in range(99)) if partition_of(n.encode(), PARTITIONS) == place)
+            for place in range(PARTITIONS)
+        ]
+        made: dict[str, list[dict[str, Any]]] = {
+            "clicks": [click(until, name, "https://shop.example.com/") for name in names],
+            "conversions": [{**bought(until, name, "1"), "goal": "nothing"} for name in names],
+            "referral-events": [
+                {"event_id": f"{name}-{until}", "user_id": name, "occurred_at": T0 + until, "program": "friends",
+                 "type": "invited", "count": 1}
+                for name in names
+            ],
+        }  # fmt: skip
+        self.send(made)
 
     def rewards(self) -> list[tuple[str, int, str]]:
         last: dict[str, dict[str, Any]] = {}
@@ -144,6 +163,71 @@ def test_a_backlog_of_a_year_comes_to_the_same(
     finally:
         worker.stop(30)
     assert worker.status == 0, worker.log_tail()
+
+
+def test_whoever_is_erased_is_paid_no_more_and_found_nowhere(broker: Broker, tmp_path: Path, topic_prefix: str) -> None:
+    """Misha, between Anna and Olga, with a kill while it is carried out: the others are paid as before, and a refund
+    still reaches Anna through whoever Misha is now."""
+    shop = Shop(broker, topic_prefix, tmp_path)
+    story = anna(DAY)
+    for number, record in enumerate([r for records in story.values() for r in records]):
+        record["event_id"] = f"e{number}"
+        for field in {"user_id", "client_id"} & record.keys():
+            record[field] = record[field].replace("misha", "canarybird")
+    start = 2 * DAY
+    worker = shop.worker()
+    try:
+        shop.send(story)
+        paid = [("anna", 3, "20.00"), ("canarybird", 2, "50.00"), ("olga", 1, "100.00")]
+        wait_until("three levels are paid", lambda: worker.check() or shop.rewards() == paid, 60, every_s=0.3)
+        erased = {"event_id": "gone", "user_id": "canarybird", "occurred_at": T0 + start, "type": "erased"}
+        shop.send({"referral-events": [erased]})
+        shop.go_on(start + 3 * HOUR)
+        worker.kill()
+    finally:
+        worker.stop(10)
+    worker = shop.worker()
+    try:
+        wait_until("Misha has another name", lambda: worker.check() or _names(shop) == [True, False], 60, every_s=0.3)
+        refund = {**story["conversions"][0], "event_id": "refund", "kind": "refund", "value": "400"}
+        shop.send({"conversions": [{**refund, "occurred_at": T0 + start + 4 * HOUR}]})
+        left = [("anna", 3, "12.00"), ("erased", 2, "30.00"), ("olga", 1, "60.00")]
+        wait_until("the refund has reached Anna", lambda: worker.check() or _rewards(shop) == left, 60, every_s=0.3)
+        shop.go_on(start + 3 * DAY)
+        wait_until("the old name is forgotten", lambda: worker.check() or not _kept(shop), 60, every_s=0.3)
+    finally:
+        worker.stop(30)
+    assert worker.status == 0, worker.log_tail()
+    assert b"canarybird" not in (tmp_path / "worker.log").read_bytes()
+    stored = compacted(tmp_path / "state")
+    assert sum(map(len, stored)) > 10_000
+    # The index of due times may hold a client until it would have been forgotten anyway.
+    assert [content for content in stored if b"canarybird" in content and not content.startswith(b"t")] == []
+
+
+def _names(shop: Shop) -> list[bool]:
+    """Whether somebody has a random name, and whether the old one is still there."""
+    users = {user for user, *_ in shop.rewards()}
+    return [any(user.startswith("erased-") for user in users), "canarybird" in users]
+
+
+def _rewards(shop: Shop) -> list[tuple[str, int, str]]:
+    return [(user.partition("-")[0], level, amount) for user, level, amount in shop.rewards()]
+
+
+def _kept(shop: Shop) -> list[str]:
+    """Where the old name stands last: in the latest record of a changelog's key, in that of an output's id."""
+    found = []
+    for topic in (f"{shop.prefix}app-changelog", *OUTPUTS):
+        latest: dict[bytes, bytes] = {}
+        for record in read(shop.bootstrap, shop.prefix + topic, PARTITIONS):
+            key = record.key or b""
+            if topic in OUTPUTS:
+                latest[json.loads(record.value or b"{}")["id"].encode()] = key + (record.value or b"")
+            else:
+                latest[key] = key + record.value if record.value else b""
+        found += [topic for content in latest.values() if b"canarybird" in content]
+    return found
 
 
 def _users(shop: Shop) -> int:

@@ -153,6 +153,7 @@ class Net:
         self.revision = 0
         self.drop_cache = drop_cache
         self.random = random.Random(mix) if mix is not None else None
+        self.moving = False
         self.forgotten: set[str] = set()
         """Clients whose journeys have been erased."""
 
@@ -182,9 +183,24 @@ class Net:
                 slow = {way for way in ways if self.random.random() < 0.3}
                 now = [letter for letter in travelling if letter[:2] not in slow]
                 self.travelling = [letter for letter in travelling if letter[:2] in slow]
-                travelling = now
+                travelling = self._cut(now)
             self._commit([(kind, key, value, self.now) for kind, key, value in travelling])
         raise AssertionError("facts travel for ever")
+
+    def _cut(self, travelling: list[tuple[str, bytes, bytes]]) -> list[tuple[str, bytes, bytes]]:
+        """What a pseudonym is given may come in two commits: the second part before anything that follows from it, and
+        before what was sent behind it."""
+        assert self.random is not None
+        moved = [place for place, letter in enumerate(travelling) if letter[0] == MOVED]
+        if self.moving or not moved or self.random.random() < 0.3:
+            self.moving = False
+            return travelling
+        cut = self.random.choice(moved)
+        names = {travelling[place][1] for place in moved if place >= cut}
+        later = [letter for place, letter in enumerate(travelling) if place >= cut and letter[1] in names]
+        self.moving = True
+        self.travelling = [*later, *self.travelling]
+        return [letter for place, letter in enumerate(travelling) if place < cut or letter[1] not in names]
 
     def pass_time(self, until: int) -> None:
         """Lets the stream time go on; timers fire when they are due."""

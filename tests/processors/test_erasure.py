@@ -119,6 +119,40 @@ def test_what_was_paid_stays_paid_and_what_was_not_is_held_for_ever() -> None:
     check_books(net)
 
 
+@pytest.mark.parametrize("decided", ["approve", "reject"])
+def test_what_was_not_decided_by_then_is_not_decided_by_a_leap_of_time(decided: str) -> None:
+    """The erasure and the deadline after it are both long past in one commit: the erasure was first."""
+    net = Net(program(levels=("10%",), review_ms=2 * DAY, on_deadline=decided))
+    net.send(enrolled(0, "anna", "ANNA", name="Anna Berzina"))
+    net.pass_time(T0 + 3 * DAY)
+    net.send(bought(3 * DAY, "c-1", "100", via=("anna", HOUR), name="Berzina Anna"))
+    net.pass_time(T0 + 4 * DAY)
+    net.send(erase(4 * DAY, "anna"))
+    net.send(enrolled(30 * DAY, "zoe", "ZOE"))
+    net.pass_time(T0 + 60 * DAY)
+    (reward,) = net.last().values()
+    assert (reward["status"], reward["reasons"]) == ("on_hold", ["similar_name", "erased"])
+    check_books(net)
+
+
+def test_a_conversion_from_before_that_arrives_much_later_is_held_as_well() -> None:
+    """It counts as of its time, at which the person was in the programme."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 2 * HOUR)
+    net.send(bought(2 * HOUR, "c-1", "100", user="boris", via=("anna", HOUR)))
+    net.send(erase(DAY, "anna"))
+    net.pass_time(T0 + 5 * DAY)
+    kind, key, value, _ = bought(3 * HOUR, "c-1", "200", user="boris")
+    net.send((kind, key, value, net.now))
+    late = [(known_as("anna"), 1, "10.00", "on_hold"), (known_as("anna"), 1, "20.00", "on_hold")]
+    assert net.rewards == late
+    net.pass_time(T0 + 90 * DAY)
+    assert net.rewards == late
+    assert [record["reasons"] for record in net.last().values()] == [["erased"]] * 2
+    check_books(net)
+
+
 def test_old_ids_are_taken_back_without_a_name() -> None:
     """Each once, in a commit in which nothing else is said of it, and in the partition in which it always was."""
     net = Net(program(referred=WELCOME))
@@ -190,6 +224,8 @@ def test_who_never_stops_buying_is_erased_after_a_day_all_the_same() -> None:
             net.send(erase(2 * HOUR, "boris"))
         if number == 27:
             assert referred(net) == {"boris"}
+        if number == 31:
+            assert known_as("boris") in referred(net)
     net.pass_time(T0 + 9 * DAY)
     assert known_as("boris") in referred(net)
     assert len(net.rewards) == 39

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from stream_app.domain import client as clients
 from stream_app.domain import orders, persons
+from stream_app.domain.referral.facts import FORGOTTEN, Forgotten
 from stream_app.domain.rules import AttributionRules, JourneyRules
 from stream_app.domain.sources.rules import SourceRules
+from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.links import PERSON_ERASED, PERSON_LINK, PersonErased
 from stream_app.processors.readable import client_document, person_document
-from tests.processors.harness import DAY, HOUR, MINUTE, T0, Run, click, conversion, processor, run
+from tests.processors.harness import DAY, HOUR, MINUTE, T0, Hop, Run, click, conversion, processor, run
 from tests.processors.test_facts import Leads, Sums
 
 SHOP = "https://shop.example.com/"
@@ -399,3 +403,100 @@ def test_a_refund_that_loses_its_id_to_another_event_is_taken_back_from_a_settle
     late = next(record for record in result.conversions if record["event_id"] == "late")
     assert late["refunds"] == []
     assert late["refunded_value"] in {None, "0.00"}
+
+
+# --- erasure (semantics 50) ------------------------------------------------------------------------------
+
+
+def erase(result: Run, user: str, **clients: tuple[str, ...]) -> None:
+    """What people say of a user who is erased, and all that follows."""
+    body = encode_body(Letter(user, PersonErased(clients)))
+    result.pending.append(Hop(b"r" + user.encode(), PERSON_ERASED, user.encode(), body, result.revision, result.now))
+    result.arrive()
+
+
+def told_people(result: Run) -> list[tuple[bytes, Any]]:
+    return [
+        (key, msgspec.msgpack.decode(value, type=Letter[Forgotten]).body)
+        for kind, key, value in result.forwards
+        if kind == FORGOTTEN
+    ]
+
+
+def everything_kept(result: Run) -> bytes:
+    parts = [(key, payload) for part in result.parts for key, payload in part.saved.items()]
+    parts += [(key, payload) for part in result.parts for (key, _), payload in part.rows.rows.items()]
+    return b"\n".join(key + b" " + payload for key, payload in parts)
+
+
+def test_all_clients_of_somebody_who_is_erased_are_forgotten() -> None:
+    """Every record is taken back under another name, also those that people remember alone; nothing is taken off any
+    figure, and people are told when it is done."""
+    result = Run(processor(counter=Sums()), drop_cache=True)
+    for record in (
+        click(0, "a", "phone-a", user_id="anna", **ADVERT),
+        buy(1, "b", "phone-a"),
+        refund(2, "r", "phone-a", value="4"),
+        click(DAY, "c", "desk-a", user_id="anna", **NEWS),
+        buy(DAY + 1, "d", "desk-a", order_id="o2"),
+        conversion(3 * DAY, "e", "desk-a"),
+        click(3 * DAY, "f", "boris-c", user_id="boris"),
+    ):
+        result.commit([record])
+    result.finish()
+    counted = dict(result.counts)
+    gathered = {name: dict(figures) for name, figures in result.gathered.items()}
+    others = [record for _, record in result.outputs if record["client_id"] == "boris-c"]
+    assert b"phone-a" in everything_kept(result)
+    erase(result, "anna", **{"phone-a": ("0123456789abcdef",), "tablet-a": ()})
+    for trace in (b"phone-a", b"desk-a", b"tablet-a", b"anna"):
+        assert trace not in everything_kept(result), trace
+    last = {record["id"]: record for _, record in result.outputs}
+    gone = [record for record in last.values() if record not in others]
+    assert len(gone) == 3 + 3 + 1
+    assert all(record["retracted"] and record["client_id"].startswith("erased-") for record in gone)
+    assert {record["client_id"] for record in last.values() if not record["retracted"]} == {"boris-c"}
+    clients_told = ("desk-a", "phone-a", "tablet-a")
+    assert told_people(result)[0] == (b"anna", Forgotten(clients_told))
+    assert sorted(told_people(result)[1:], key=repr) == [
+        (b"anna", Forgotten((client,), done=True)) for client in clients_told
+    ]
+    retractions = {name: n for name, n in result.counts.items() if n != counted.get(name, 0)}
+    assert set(retractions) == {"retractions"}
+    assert {name: dict(figures) for name, figures in result.gathered.items()} == gathered
+
+
+def test_an_order_stays_with_somebody_who_is_erased() -> None:
+    """The other client that claimed it does not win it now; whoever held it is named no more, and not told any more."""
+    result = run([buy(0, "a", "phone-a", user_id="anna"), buy(MINUTE, "b", "desk-b")], drop_cache=True)
+    assert [sale["event_id"] for sale in result.conversions] == ["a"]
+    erase(result, "anna", **{"phone-a": ()})
+    assert result.conversions == []
+    assert b"phone-a" not in everything_kept(result)
+    result.commit([refund(HOUR, "r", "phone-a", value="4")])
+    assert [sale["client_id"] for sale in result.conversions] == []
+
+
+def test_a_link_on_its_way_to_somebody_who_is_erased_is_not_kept() -> None:
+    """It reaches the person when nothing of them is there any more, and is taken back with its client."""
+    result = run([click(0, "a", "phone-a", user_id="anna", **ADVERT)], drop_cache=True)
+    result.commit([click(HOUR, "b", "phone-a", **NEWS)], hops=[])
+    late = [hop for hop in result.pending if hop.kind == PERSON_LINK]
+    assert late
+    result.pending = [hop for hop in result.pending if hop.kind != PERSON_LINK]
+    body = encode_body(Letter("anna", PersonErased({})))
+    hop = Hop(b"ranna", PERSON_ERASED, b"anna", body, result.revision, result.now)
+    result.commit([], hops=[hop])
+    result.pending = [*late, *result.pending]
+    result.arrive()
+    assert everything_kept(result) == b""
+
+
+def test_a_client_that_only_the_person_still_knows_is_not_kept() -> None:
+    result = Run(processor(), drop_cache=True)
+    link = encode_body(Letter("ghost-a", persons.Link("ghost-a", (), T0)))
+    result.commit([], now=T0, hops=[Hop(b"jghost-a", PERSON_LINK, b"anna", link, 0, T0)])
+    assert b"ghost-a" in everything_kept(result)
+    erase(result, "anna")
+    assert everything_kept(result) == b""
+    assert told_people(result) == [(b"anna", Forgotten(("ghost-a",))), (b"anna", Forgotten(("ghost-a",), done=True))]

@@ -50,6 +50,15 @@ def test_a_purchase_pays_three_levels_up() -> None:
     assert [status for *_, status in net.rewards] == ["approved"] * 3
 
 
+def test_a_code_that_is_claimed_after_the_purchase_was_nobodys() -> None:
+    """Whether or not the enrolment is heard of before the purchase settles."""
+    net = Net(program())
+    net.send(bought(HOUR, "c-boris", via=("anna", 0)))
+    net.send(enrolled(HOUR + MINUTE, "anna", "ANNA"))
+    net.pass_time(T0 + 20 * DAY)
+    assert net.rewards == []
+
+
 def test_a_click_counts_for_a_year_inclusive() -> None:
     for late, paid in ((0, 3), (1, 0)):
         net = Net(program())

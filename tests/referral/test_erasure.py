@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from tests.referral.erasing import PARTITIONS, names_for, outcome, person, world
+from stream_app.cli.main import main
+from tests.referral.erasing import PARTITIONS, compacted, names_for, outcome, person, world
+from tests.referral.worlds import write
 
 SEEDS = max(3, int(os.environ.get("STREAM_APP_LIVES", "0")) // 20)
 
@@ -36,6 +41,32 @@ async def test_nothing_is_left_and_crashes_change_nothing(seed: int, monkeypatch
 
 def traces(kept: list[tuple[str, bytes]], erased: list[str]) -> list[str]:
     return [f"{where}: {content[:200]!r}" for where, content in kept for name in erased if name.encode() in content]
+
+
+def test_files_hold_no_name_once_all_is_over(tmp_path: Path) -> None:
+    """Stores on disk after compaction, and everything that a replay writes, its log included; with names by chance."""
+    records, erased = world(2)
+    made: dict[str, list[dict[str, Any]]] = {"clicks": [], "conversions": [], "referral-events": []}
+    for topic, record, ts in records:
+        made[topic].append(record | {"received_at": ts})
+    places = {}
+    for name, kept in (("with", made), ("without", made | {"referral-events": enrolments(made)})):
+        options = write(tmp_path / name, kept)
+        options += ["--out", str(tmp_path / name / "out"), "--state-directory", str(tmp_path / name / "state")]
+        done = CliRunner().invoke(main, ["replay", *options, "--until", "2026-06-01T00:00:00Z"])
+        assert done.exit_code == 0, done.output
+        contents = compacted(tmp_path / name / "state")
+        contents += [path.read_bytes() for path in (tmp_path / name / "out").iterdir()]
+        assert sum(map(len, contents)) > 20_000
+        places[name] = sum(
+            canary.encode() in content for content in [*contents, done.output.encode()] for canary in erased
+        )
+    assert places["with"] == 0
+    assert places["without"] >= 5
+
+
+def enrolments(made: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [event for event in made["referral-events"] if event["type"] == "enrolled"]
 
 
 async def test_worlds_with_erasures_are_worth_looking_at() -> None:
