@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from stream_app.domain.referral.facts import Visit
 from stream_app.domain.referral.programs import FraudRules, Rate, RateRule, ReferredReward
 from stream_app.processors.people.state import ROWS_OF_A_KIND, SOLD_ROWS
 from tests.processors.referral_net import (
@@ -632,6 +633,24 @@ def test_a_customer_who_comes_back_counts_by_how_long_it_took(after: int, within
     for prefix in ("", "referred_"):
         repeats = [net.tally.figures["friends", f"{prefix}repeat_{days}d"] for days in (365, 90, 30)]
         assert repeats == [1] * within + [0] * (3 - within)
+
+
+def test_whoever_refers_counts_as_soon_as_somebody_came() -> None:
+    """Also when nothing else is heard of them; a client's visits reach its user whenever they come."""
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.send(bought(HOUR, "c-anna", "100", user="anna"))
+    net.pass_time(T0 + 2 * DAY)
+    assert not net.tally.figures["friends", "referring_customers"]
+    net.send(bought(2 * DAY, "c-boris", "100", via=("anna", 2 * DAY - HOUR)))
+    assert net.tally.figures["friends", "referring_customers"] == 1
+    assert not net.tally.figures["friends", "invited_referred"]
+    net.send(event(2 * DAY, "anna", "invited", channel="email", count=3))
+    assert net.tally.figures["friends", "invited_referred"] == 1
+    net.send(bought(2 * DAY, "c-clara", "1", user="clara"))
+    net.pass_time(T0 + 4 * DAY)
+    net.send(visited(4 * DAY, "s-clara", "anna", client="c-clara"))
+    assert net.person("clara").inherited["\x1fc-clara"].visits == (Visit("anna", T0 + 4 * DAY),)
 
 
 def test_refunds_lower_revenue_long_after_and_what_is_taken_back_is_gone() -> None:
