@@ -274,6 +274,8 @@ def referrals_document(_key: bytes, head: Head) -> dict[str, object]:
 
 def _short(figures: Figures) -> Figures:
     """What of it stands in windows besides `total`."""
+    if LONG_ONLY.isdisjoint(figures.counts) and all(map(LONG_ONLY.isdisjoint, figures.sums.values())):
+        return figures
     counts = {name: n for name, n in figures.counts.items() if name not in LONG_ONLY}
     sums = {
         currency: kept
