@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from stream_app.domain.referral.facts import WALK, Walk
 from stream_app.domain.referral.programs import Rate, ReferredReward
 from stream_app.processors.facts import Letter, encode_body
+from tests.processors import referral_net
 from tests.processors.referral_net import (
     DAY,
     HOUR,
@@ -180,8 +182,25 @@ def test_somebody_of_whom_nothing_is_known_leaves_nothing_behind() -> None:
     net.send(erase(0, "nobody"))
     assert net.person("nobody") is not None
     net.pass_time(T0 + DAY + DONE)
-    assert [name for name in net.saved if name[0] == "people" and b"nobody" in name[1]] == []
+    assert net.saved == {}
     assert net.outputs == net.rejected == []
+
+
+def test_several_users_of_one_client_leave_no_name_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is forgotten with the first of them; nothing of the second is kept with what it was."""
+    numbers = count()  # no name is drawn twice, as it is with random ones
+    monkeypatch.setattr(
+        referral_net, "pseudonym_of", lambda key: f"{key.decode()[: key[0] == 31]}erased-{next(numbers)}"
+    )
+    net = Net(program())
+    for user in ("boris", "clara"):
+        net.send(bought(0, "c-1", "100", user=user, event_id=f"by {user[0]}"))
+    net.pass_time(T0 + DAY)
+    for day, user in ((1, "boris"), (3, "clara")):
+        net.send(erase(day * DAY, user, event_id=f"erases {user[0]}"))
+        net.pass_time(T0 + (day + 2) * DAY)
+    assert [key for _, key in net.saved if key.startswith(b"\x1f")] == []
+    assert [content for content in net.saved.values() if b"boris" in content or b"clara" in content] == []
 
 
 def test_whoever_comes_back_is_somebody_new() -> None:

@@ -60,22 +60,28 @@ class Mover:
         """Entries' ids before and after."""
         self._open = list(OpenEntries(person.books, key, context.rows))
 
-    def move(self) -> None:
-        """Rows first, then the rest: the pseudonym is at work once it has that."""
+    def move(self) -> bool:
+        """Rows first, then the rest: the pseudonym is at work once it has that. False if there is nothing to keep, and
+        nobody to go by the new name."""
         rows: tuple[tuple[int, Callable[[bytes], None]], ...] = (
             (ENTRY_ROWS, self._entries),
             (SOLD_ROWS, self._sold),
             (BOUND_ROWS, self._referred),
         )
-        for number in self._context.rows.numbers(self._key):
+        numbers = self._context.rows.numbers(self._key)
+        for number in numbers:
             for first, move in rows:
                 if first <= number < first + ROWS_OF_A_KIND:
                     content = self._context.rows.get(self._key, number)
                     assert content is not None
                     move(content)
             self._context.rows.put(self._key, number, None)
-        self._send(REST, encode_person(self._rest()))
+        rest = self._rest()
+        is_kept = bool(numbers) or not is_nobody(msgspec.structs.replace(rest, erased=0))
+        if is_kept:
+            self._send(REST, encode_person(rest))
         self._tell_others()
+        return is_kept
 
     # --- rows ----------------------------------------------------------------------------------------
 
@@ -143,11 +149,13 @@ class Mover:
         """Contacts, clients and visits are left out; what was asked and answered is over."""
         old = self._person
         rest = decode_person(encode_person(old))
+        memberships = rest.memberships if any(m.joined for m in rest.memberships) else ()
         kept = Person(
             settled=rest.settled,
             inherited=rest.inherited,
-            users=rest.users,
-            memberships=tuple(msgspec.structs.replace(m, client="", contact=NO_CONTACT) for m in rest.memberships),
+            # Whoever was told nothing does not know of this client any more, so nobody would tell it of their erasure.
+            users={user: told for user, told in rest.users.items() if told},
+            memberships=tuple(msgspec.structs.replace(m, client="", contact=NO_CONTACT) for m in memberships),
             claimed={name: msgspec.structs.replace(claim, user=self._new) for name, claim in rest.claimed.items()},
             invites=rest.invites,
             bound=rest.bound,

@@ -396,8 +396,11 @@ class _Work:
         person, erasing = self.person, self.person.erasing
         assert erasing is not None
         new = self.house.pseudonyms(self.key)
-        Mover(self.key, person, new, erasing.at, self.house.rules_version, self.context).move()
-        stays = who_stays(person, new, max(self.context.now, self.now) + DAY_MS)
+        until = max(self.context.now, self.now) + DAY_MS
+        if not Mover(self.key, person, new, erasing.at, self.house.rules_version, self.context).move():
+            new, until = person.moved, person.moved_until  # of whoever had the name before, if anybody
+            self.may_be_nobody = True
+        stays = who_stays(person, new, until)
         for field in Person.__struct_fields__:
             setattr(person, field, getattr(stays, field))
         self.sold = Shelf(Sold, SOLD_ROWS, self.key, self.context.rows)
