@@ -635,6 +635,30 @@ def test_a_customer_who_comes_back_counts_by_how_long_it_took(after: int, within
         assert repeats == [1] * within + [0] * (3 - within)
 
 
+@pytest.mark.parametrize(("another", "settled", "stays"), [(0, 0, 0), (1, 0, 1), (2, 0, 1), (0, 2 * HOUR, 1)])
+def test_a_client_is_no_users_once_the_purchase_that_said_so_is_taken_back(
+    another: int, settled: int, stays: int
+) -> None:
+    """As if it had never been heard of; unless something else says so, or it had settled."""
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-clara", "100", via=("anna", 2 * HOUR)))
+    known = bought(3 * HOUR, "c-clara", "7", user="clara", event_id="known")
+    net.send(known)
+    if another == 1:
+        net.send(bought(3 * HOUR, "c-clara", "0.01", user="clara", event_id="another"))
+    elif another:
+        net.send(enrolled(3 * HOUR, "clara", "CLARA", client_id="c-clara"))
+    net.pass_time(T0 + 3 * HOUR + settled)
+    assert len(net.person("clara").inherited) == 1
+    if settled:
+        net.send(known := bought(3 * HOUR + settled, "c-clara", "8", user="clara", event_id="later"))
+    net.send(unbought(known))
+    assert len(net.person("clara").inherited) == len(net.person("\x1fc-clara").users) == stays
+    assert cohort(net, "customers")[0] == 1
+
+
 def test_whoever_refers_counts_as_soon_as_somebody_came() -> None:
     """Also when nothing else is heard of them; a client's visits reach its user whenever they come."""
     net = Net(program())

@@ -207,8 +207,7 @@ class _Work:
             case facts.ANSWER | facts.KNOWN | facts.INHERITED:
                 self._noted(event)
             case facts.ALIAS:
-                if event.body is not None and len(person.users) < MAX_CLIENTS:
-                    person.users.setdefault(event.body.user, 0)
+                self._is_users(event.id, event.body)
             case facts.BOUND:
                 self.counts = True
                 self._bound(event.id, event.body)
@@ -439,7 +438,7 @@ class _Work:
         person.settled.bindings = renamed(person.settled.bindings, old, new)
         if old in person.inherited:
             person.inherited[new] = person.inherited.pop(old)
-        person.clients = tuple(client for client in person.clients if CLIENT + client != old)
+        person.clients = {client: kept for client, kept in person.clients.items() if CLIENT + client != old}
         for name, inherited in person.inherited.items():
             bindings = renamed(inherited.bindings, old, new)
             person.inherited[name] = msgspec.structs.replace(inherited, bindings=bindings)
@@ -499,6 +498,7 @@ class _Work:
         elif purchase is None:
             self._tell(held, {}, {})
             del person.held[name]
+            self._unalias(held.purchase)
         else:
             held.purchase = _compared(purchase)
         if purchase is not None and purchase.user and purchase.client:
@@ -518,9 +518,30 @@ class _Work:
         """Asks the client what this user did before being known."""
         person = self.person
         if client not in person.clients and len(person.clients) < MAX_CLIENTS and not self.name.startswith(CLIENT):
-            person.clients = (*person.clients, client)
+            person.clients[client] = False
             letter = encode_body(Letter(self.name, Alias(self.name)))
             self.context.forward(facts.ALIAS, (CLIENT + client).encode(), letter)
+
+    def _unalias(self, purchase: Purchase) -> None:
+        """A purchase that said whose the client is does not stand: unless another does, it is told so."""
+        person, client = self.person, purchase.client
+        if not purchase.user or person.clients.get(client) is not False:
+            return
+        if any(held.purchase.user and held.purchase.client == client for held in person.held.values()):
+            return
+        if any(membership.client == client for membership in person.memberships):
+            return
+        del person.clients[client]
+        self.context.forward(facts.ALIAS, (CLIENT + client).encode(), encode_body(Letter(self.name, None)))
+
+    def _is_users(self, user: str, alias: Alias | None) -> None:
+        """As a client: it is a user's, or is not after all."""
+        users = self.person.users
+        if alias is None:
+            if users.pop(user, 0):
+                self.context.forward(facts.INHERITED, user.encode(), encode_body(Letter(self.name, None)))
+        elif len(users) < MAX_CLIENTS:
+            users.setdefault(user, 0)
 
     def _settles(self, at: int) -> int:
         return max(at + self.house.grace_ms, self.context.now) + MINUTE_MS
@@ -654,6 +675,8 @@ class _Work:
         person = self.person
         del person.held[name]
         purchase = held.purchase
+        if purchase.client in person.clients:
+            person.clients[purchase.client] = True
         if purchase.paid:
             for contact in contacts_of(purchase):
                 first = person.paid_by.get(contact)

@@ -177,8 +177,8 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """Contact → what it was told."""
     known: dict[str, Known] = {}
     """Contact → first purchase of anybody else with it."""
-    clients: tuple[str, ...] = ()
-    """Clients told that they are this user's."""
+    clients: dict[str, bool] = {}
+    """Clients told that they are this user's; true: for good, false: as long as the purchase stands that says so."""
     inherited: dict[str, Inherited] = {}
     users: dict[str, int] = {}
     """Users this client was told to belong to, and the digest of what they inherit."""
