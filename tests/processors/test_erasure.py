@@ -232,6 +232,21 @@ def test_whoever_comes_back_is_somebody_new() -> None:
     check_books(net)
 
 
+@pytest.mark.parametrize("first", ["erased", "enrolled"])
+def test_an_enrolment_that_came_too_soon_may_be_sent_again(first: str) -> None:
+    """Whichever of both was heard first: it came to nothing, so it is no duplicate when the erasure is done."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    records = [erase(MINUTE, "anna"), enrolled(2 * MINUTE, "anna", "HANNA")]
+    for record in records if first == "erased" else records[::-1]:
+        net.send(record)
+    net.pass_time(T0 + DONE + 2 * MINUTE)
+    assert net.person("anna").memberships == ()
+    net.send(enrolled(2 * MINUTE, "anna", "HANNA", ts=DONE + 2 * MINUTE))
+    assert [claim.user for claim in net.person("anna").claimed.values()] == ["anna"]
+    assert net.counts["duplicates"] == 0
+
+
 def test_who_never_stops_buying_is_erased_after_a_day_all_the_same() -> None:
     """What has not settled by then is somebody new's."""
     net = Net(program(levels=("10%",)))

@@ -259,6 +259,7 @@ class _Work:
         match event.what:
             case Membership() as membership:
                 if erasing is not None and membership.at > erasing.at:
+                    self._may_come_again(membership.event_id)
                     self.context.reject(event, "bad_field", "user_id: is being erased, and new only when that is done")
                 else:
                     self._membership(msgspec.structs.replace(membership, origin=tuple(self.context.origin(event))))
@@ -333,6 +334,9 @@ class _Work:
         if person.erasing is not None and (person.erasing.at, person.erasing.event_id) <= (at, erasure.event_id):
             return
         person.erasing = Erasing(at, erasure.event_id, _erased_at(at, self.house))
+        for membership in person.memberships:
+            if membership.at > at:
+                self._may_come_again(membership.event_id)
         person.memberships = tuple(m for m in person.memberships if m.at <= at)
         person.enrolling = {m.event_id: s for m in person.memberships if (s := person.enrolling.get(m.event_id))}
         for program in self.programs.by_name:
@@ -893,10 +897,14 @@ class _Work:
 
     def _bury(self, turn: Turn, reason: DeadLetterReason, detail: str) -> None:
         """It comes to nothing: its record becomes a dead letter, and may be sent again."""
-        person, mark = self.person, remembered(turn.event_id)
+        self._may_come_again(turn.event_id)
+        self.context.bury(INPUT, self.key, turn.record, Place(*turn.origin), reason, detail)
+
+    def _may_come_again(self, event_id: str) -> None:
+        """It came to nothing: sent once more, it is no duplicate."""
+        person, mark = self.person, remembered(event_id)
         marks = (person.seen[start : start + len(mark)] for start in range(0, len(person.seen), len(mark)))
         person.seen = b"".join(other for other in marks if other != mark)
-        self.context.bury(INPUT, self.key, turn.record, Place(*turn.origin), reason, detail)
 
 
 def _next(person: Person, house: House) -> int:
