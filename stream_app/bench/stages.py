@@ -27,8 +27,10 @@ from typing import Any
 
 RATE = 31.25
 """Events per second of event time: an eighth of the throughput measurement's, as this is one of its eight tasks."""
-COMMIT = 10_000
+COMMIT = 30_000
 """Records of a commit by default: as many as a worker that lags takes."""
+CACHE = 25_000
+"""Decoded states at hand: a task's share of the default."""
 WARM_UP = 0.15
 """Of the events: caches fill, sessions begin to close, the first states settle."""
 _BATCH_BYTES = 64 << 10
@@ -148,7 +150,7 @@ class _Round:
         self.producer = _Producer()
         self.writer = KafkaWriter(self.producer, "group").for_partition(0)
         overlay, timers = Overlay(self.store), Timers(self.store)
-        self.states = {p.name: KeyedStates(p, self.store, overlay, timers, 12_500) for p in self.topology.processors}
+        self.states = {p.name: KeyedStates(p, self.store, overlay, timers, CACHE) for p in self.topology.processors}
         meta = Meta(0, dict.fromkeys(self.topology.input_topics, 0), 0, {}, 1, "bench")
         self.bench = Workbench(self.topology, 0, self.states, overlay, timers, meta, 1 << 20)
         for source in self.topology.inputs:  # nobody waits for inputs that have nothing
@@ -335,7 +337,7 @@ def main() -> None:
         "--commit",
         type=int,
         default=COMMIT,
-        help="records of a commit; default 10,000, any up to 2,500 or a multiple of it",
+        help="records of a commit; default 30,000, any up to 2,500 or a multiple of it",
     )
     parser.add_argument("--seed", type=int, default=1, help="of the traffic")
     parser.add_argument("--play", type=Path, help=argparse.SUPPRESS)
