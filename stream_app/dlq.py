@@ -17,8 +17,8 @@ import zlib
 from base64 import b64decode, b64encode
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -250,18 +250,20 @@ async def _stop(client: Any) -> None:
 
 async def read(
     settings: Settings, wanted: Filter | None = None, starts: Mapping[int, int] | None = None
-) -> AsyncIterator[DeadLetter]:
+) -> AsyncGenerator[DeadLetter]:
     """The dead letters written so far (not those written meanwhile), by partition, in order, oldest first.
 
-    `starts`: first offset by partition, where not the beginning. Raises `DlqError`.
+    `starts`: first offset by partition, where not the beginning. Who may stop before the end closes it (`aclosing`):
+    it holds a consumer. Raises `DlqError`.
     """
     wanted = wanted or Filter()
-    async for letter in _stretch(settings, wanted, starts or {}):
-        if wanted(letter):
-            yield letter
+    async with aclosing(_stretch(settings, wanted, starts or {})) as letters:
+        async for letter in letters:
+            if wanted(letter):
+                yield letter
 
 
-async def _stretch(settings: Settings, wanted: Filter, starts: Mapping[int, int]) -> AsyncIterator[DeadLetter]:
+async def _stretch(settings: Settings, wanted: Filter, starts: Mapping[int, int]) -> AsyncGenerator[DeadLetter]:
     """Every letter in the part of the topic that the filter's ids and times leave, without gaps."""
     async with _consumer(settings) as consumer:
         for tp, first, end in await _ranges(consumer, settings, wanted, starts):
@@ -451,8 +453,9 @@ async def replay(
     wanted = wanted or Filter()
     whole = not wanted.ids and wanted.since_ms is None
     async with _Replayer(settings, whole=whole, again=again, dry_run=dry_run, say=say or _quiet) as replayer:
-        async for letter in _stretch(settings, wanted, replayer.starts()):
-            await replayer.take(letter, meant=wanted(letter))
+        async with aclosing(_stretch(settings, wanted, replayer.starts())) as letters:
+            async for letter in letters:
+                await replayer.take(letter, meant=wanted(letter))
         await replayer.finish()
         return replayer.report
 

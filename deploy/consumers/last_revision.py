@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaConnectionError
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS records (
@@ -112,7 +114,9 @@ async def _partitions(bootstrap: str, topics: Sequence[str]) -> list[TopicPartit
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Keeps the last revision of every record in an SQLite file.")
-    parser.add_argument("--bootstrap", default="127.0.0.1:9092")
+    parser.add_argument(
+        "--bootstrap", default=os.environ.get("KAFKA_BOOTSTRAP", "127.0.0.1:9092"), help="else KAFKA_BOOTSTRAP"
+    )
     parser.add_argument("--topic", action="append", required=True, dest="topics", help="may be given more than once")
     parser.add_argument("--database", type=Path, default=Path("outputs.sqlite"))
     parser.add_argument("--to-end", action="store_true", help="end with what is there now, instead of waiting for more")
@@ -120,6 +124,8 @@ def main() -> None:
     database = open_database(given.database)
     try:
         asyncio.run(follow(given.bootstrap, given.topics, database, to_end=given.to_end))
+    except KafkaConnectionError as exc:
+        raise SystemExit(f"no broker answers at {given.bootstrap}: {exc}") from exc
     except KeyboardInterrupt:
         pass
     finally:

@@ -50,7 +50,13 @@ _log = logging.getLogger(__name__)
 
 
 def build_topology(settings: Settings, *, partitions: int | None = None) -> Topology:
-    """Every processor of this release over its topics. `partitions` overrides the setting (replay uses one)."""
+    """Every processor of this release over its topics. `partitions` overrides the setting (replay uses one). Warns
+    of contacts under a key that everybody knows."""
+    if settings.programs and not settings.privacy.has_key:
+        _log.warning(
+            "privacy.hash_key is not set: contacts are hashed under a key that everybody knows. Set a secret "
+            "of your own before real contacts come (STREAM_APP_PRIVACY__HASH_KEY)"
+        )
     catalogue = Catalogue.of(settings)
     count = partitions or settings.kafka.partitions
     processors = [
@@ -196,9 +202,7 @@ def referral_counters(settings: Settings, *, partitions: int) -> ReferralCounter
 
 
 def hasher(settings: Settings) -> ContactHasher:
-    """Turns contacts into keyed hashes. Says so when the key is one that everybody knows."""
-    if settings.programs and not settings.privacy.has_key:
-        _log.warning("privacy.hash_key is not set: hashes of contacts use a key that everybody knows")
+    """Turns contacts into keyed hashes."""
     return ContactHasher(settings.privacy.read_key(), settings.privacy.phone_region)
 
 

@@ -53,7 +53,9 @@ def try_ask(base: str, path: str, token: str) -> tuple[int, bytes]:
         answer = connection.getresponse()
         return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as exc:
-        raise NoAnswer(f"no worker answers at {base}: {exc}") from exc
+        raise NoAnswer(
+            f"no worker answers at {base}: {exc}; start one, or give the address of another with --url"
+        ) from exc
     finally:
         connection.close()
 

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -112,14 +113,15 @@ async def _list(config: Settings, wanted: Filter, limit: int | None, form: str) 
     summary = Summary()
     if form == "table":
         click.echo(f"{'ID':<12} {'WRITTEN':<24} {'REASON':<15} {'FROM':<32} DETAIL")
-    async for letter in read(config, wanted):
-        summary.add(letter)
-        if form == "jsonl":
-            click.echo(json.dumps(overview(letter), ensure_ascii=False))
-        elif form == "table":
-            click.echo(_row(letter))
-        if limit and summary.total >= limit:
-            break
+    async with aclosing(read(config, wanted)) as letters:
+        async for letter in letters:
+            summary.add(letter)
+            if form == "jsonl":
+                click.echo(json.dumps(overview(letter), ensure_ascii=False))
+            elif form == "table":
+                click.echo(_row(letter))
+            if limit and summary.total >= limit:
+                break
     if form == "summary":
         for line in summary.lines():
             click.echo(line)
@@ -209,9 +211,8 @@ async def _one(config: Settings, name: str) -> DeadLetter | None:
     from stream_app.dlq import Filter, read
 
     _check_id(name)
-    async for letter in read(config, Filter(ids=frozenset({name}))):
-        return letter
-    return None
+    async with aclosing(read(config, Filter(ids=frozenset({name})))) as letters:
+        return await anext(letters, None)
 
 
 # --- replay --------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def _asked(user: str, url: str | None) -> list[dict[str, Any]]:
     config = settings()
     token = config.web.read_token()
     if not token:
-        fail("web.token is not set: lookups need the token of the workers (STREAM_APP_WEB__TOKEN)")
+        fail("web.token is not set: give the one that the workers were started with (STREAM_APP_WEB__TOKEN)")
     status, body = ask(url or base_url(config), f"/rewards/{quote(user, safe='')}", token)
     if status != http.client.OK:
         fail(reason(status, body))

@@ -31,7 +31,7 @@ def get(kind: str, name: str, url: str | None) -> None:
     config = settings()
     token = config.web.read_token()
     if not token:
-        fail("web.token is not set: lookups need the token of the workers (STREAM_APP_WEB__TOKEN)")
+        fail("web.token is not set: give the one that the workers were started with (STREAM_APP_WEB__TOKEN)")
     base = url or base_url(config)
     status, body = ask(base, f"/state/{quote(kind, safe='')}/{quote(name, safe='')}", token)
     if status != http.client.OK:

@@ -156,7 +156,7 @@ class _Routes:
     def admit(self, request: web.Request, what: str = "lookups") -> None:
         """Lets a request pass that has the token."""
         if not self._token:
-            raise Refused(403, f"{what} are off: no web.token is set")
+            raise Refused(403, f"{what} are off: the worker was started without web.token (STREAM_APP_WEB__TOKEN)")
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         # Hashes of equal length: the comparison tells nothing of the token, not even how long it is.
         same = hmac.compare_digest(_digest(given.strip()), _digest(self._token))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import subprocess
 import sys
 import time
@@ -188,6 +189,28 @@ def test_list_explains_and_filters(deployment: Deployment) -> None:
     table = run("dlq", "list", "--format", "table", **deployment.environ).stdout
     assert "url: about bad_money" in table
     assert run("dlq", "list", "--reason", "no_such", **deployment.environ).exit_code == 2
+
+
+def test_ends_quietly_before_the_last_letter(deployment: Deployment) -> None:
+    """As with `dlq list | head`, with a limit, or once the letter that was asked for is found."""
+    deployment.send([deployment.letter("bad_json", b"{"), deployment.letter("bad_json", b"[")])
+
+    def ended(*arguments: str, stdout: int) -> tuple[int, str]:
+        command = [sys.executable, "-m", "stream_app.cli.main", "dlq", *arguments]
+        environ = {**os.environ, **deployment.environ}
+        found = subprocess.run(
+            command, env=environ, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+        return found.returncode, found.stderr
+
+    nobody_reads, pipe = os.pipe()
+    os.close(nobody_reads)
+    try:
+        assert ended("list", stdout=pipe) == (1, "")
+    finally:
+        os.close(pipe)
+    assert ended("list", "--limit", "1", stdout=subprocess.DEVNULL) == (0, "")
+    assert ended("show", "0:0", stdout=subprocess.DEVNULL) == (0, "")
     assert run("dlq", "list", "--since", "yesterday", **deployment.environ).exit_code == 2
 
 

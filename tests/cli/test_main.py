@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,16 @@ def test_no_broker_is_a_failure_in_words() -> None:
     assert result.exit_code == 1
     assert "no broker answers at 127.0.0.1:1" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_worker_without_a_broker_says_so(tmp_path: Path) -> None:
+    """The address and the setting, no traceback; with the status of a worker that cannot go on."""
+    environ = {**os.environ, "STREAM_APP_KAFKA__BOOTSTRAP": "127.0.0.1:1"}
+    command = [sys.executable, "-m", "stream_app.cli.main", "worker", "--port", "0", "--state-directory", str(tmp_path)]
+    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 70
+    assert "cannot go on: no broker answers at 127.0.0.1:1 (kafka.bootstrap)" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_version() -> None:

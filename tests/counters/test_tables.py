@@ -263,7 +263,10 @@ async def test_beyond_loopback_there_is_nothing_without_a_token(world: World) ->
         status, answer = await get(await server.start())
     finally:
         await server.stop()
-    assert (status, answer["error"]) == (403, "counters beyond loopback are off: no web.token is set")
+    assert (status, answer["error"]) == (
+        403,
+        "counters beyond loopback are off: the worker was started without web.token (STREAM_APP_WEB__TOKEN)",
+    )
     assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.8.0.1")] == [True] * 4
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "shop.example.com")] == [False] * 4
 

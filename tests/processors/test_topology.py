@@ -180,3 +180,13 @@ async def test_a_refund_that_waited_in_vain_is_a_dead_letter_with_the_place_wher
     for secret in (b"anna@example.com", b"Anna", b"192.0.2.7"):
         assert secret not in (buried.value or b"")
         assert secret not in stored
+
+
+@pytest.mark.parametrize(("key", "said"), [("", 1), ("a secret of thirty-two characters", 0)])
+def test_a_hash_key_that_everybody_knows_is_warned_of_once(
+    key: str, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the setting that ends it; however many processors hash."""
+    program = {"name": "friends", "levels": ["10%"], "goals": ["purchase"]}
+    build_topology(parse({**SETTINGS, "programs": [program], "privacy": {"hash_key": key}}))
+    assert sum("STREAM_APP_PRIVACY__HASH_KEY" in record.getMessage() for record in caplog.records) == said

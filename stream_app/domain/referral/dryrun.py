@@ -152,5 +152,7 @@ def _why(program: Program, purchase: Purchase, starts: int, bound: bool, blocks:
     if blocks:
         return ", ".join(blocks)
     if program.first_purchases:
-        return f"only the first {program.first_purchases} purchases earn, and only for as long as the programme says"
+        many = program.first_purchases
+        earning = "purchase earns" if many == 1 else f"{many} purchases earn"
+        return f"only the first {earning}, and only for as long as the programme says"
     return "too late after binding: see first_months and convert_within_days"

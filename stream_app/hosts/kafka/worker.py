@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import faust
 import uvloop
+from aiokafka.errors import KafkaConnectionError
 from faust.app.base import BootStrategy
 from mode import Service
 from yarl import URL
@@ -159,6 +160,9 @@ class KafkaWorker:
             await self.log.check_partitions(self.topology)
         except CannotOpen as exc:
             self.die(exc)
+        except KafkaConnectionError as exc:
+            addresses = ", ".join(self.options.client_options["bootstrap_servers"])
+            self.die(CannotOpen(f"no broker answers at {addresses} (kafka.bootstrap): {exc}"))
         await self.intake.start()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         _calm_collector()
@@ -200,7 +204,8 @@ class KafkaWorker:
 
     def die(self, exc: BaseException) -> None:
         """Ends the process at once, with the reason on the log. Nothing that is not committed is lost by it."""
-        log.critical("cannot go on: %s", exc if isinstance(exc, CannotOpen) else repr(exc), exc_info=exc)
+        known = isinstance(exc, CannotOpen)  # its text is all that an operator needs
+        log.critical("cannot go on: %s", exc if known else repr(exc), exc_info=None if known else exc)
         logging.shutdown()
         sys.stderr.flush()
         os._exit(EXIT_FAILED)
