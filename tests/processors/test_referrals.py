@@ -659,6 +659,16 @@ def test_a_client_is_no_users_once_the_purchase_that_said_so_is_taken_back(
     assert cohort(net, "customers")[0] == 1
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_client_is_no_users_once_another_enrolment_has_taken_the_event_that_said_so(order: int) -> None:
+    """Of two with one id the smaller stands (semantics 23), whichever was heard first."""
+    net = Net(program())
+    for at, client in [(HOUR, "c-mine"), (HOUR + 1, "c-other")][::order]:
+        net.send(enrolled(at, "clara", "CLARA", client_id=client, event_id="e"))
+    assert {*net.person("clara").clients} == {"c-mine"}
+    assert order > 0 or net.person("\x1fc-other").users == {}
+
+
 def test_whoever_refers_counts_as_soon_as_somebody_came() -> None:
     """Also when nothing else is heard of them; a client's visits reach its user whenever they come."""
     net = Net(program())

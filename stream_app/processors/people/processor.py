@@ -286,6 +286,7 @@ class _Work:
             if (placed.at, repr(placed)) < (same.at, repr(same)):
                 self.person.memberships = tuple(m for m in self.person.memberships if m is not same)
                 self._membership(msgspec.structs.replace(what, origin=tuple(self.context.origin(event))))
+                self._unalias(same.client)
 
     def _membership(self, membership: Membership) -> None:
         person = self.person
@@ -502,7 +503,8 @@ class _Work:
         elif purchase is None:
             self._tell(held, {}, {})
             del person.held[name]
-            self._unalias(held.purchase)
+            if held.purchase.user:
+                self._unalias(held.purchase.client)
         else:
             held.purchase = _compared(purchase)
         if purchase is not None and purchase.user and purchase.client:
@@ -526,10 +528,10 @@ class _Work:
             letter = encode_body(Letter(self.name, Alias(self.name)))
             self.context.forward(facts.ALIAS, (CLIENT + client).encode(), letter)
 
-    def _unalias(self, purchase: Purchase) -> None:
-        """A purchase that said whose the client is does not stand: unless another does, it is told so."""
-        person, client = self.person, purchase.client
-        if not purchase.user or person.clients.get(client) is not False:
+    def _unalias(self, client: str) -> None:
+        """What said whose the client is does not stand: unless something else says it, it is told so."""
+        person = self.person
+        if person.clients.get(client) is not False:
             return
         if any(held.purchase.user and held.purchase.client == client for held in person.held.values()):
             return
