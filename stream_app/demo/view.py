@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import msgspec
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -50,14 +50,29 @@ def line(now: Reading, before: Reading, elapsed_s: float, trouble: str = "") -> 
 
 
 def frame(scene: Scene, now: Reading, before: Reading, elapsed_s: float, trouble: str = "") -> RenderableType:
-    """One picture for the terminal."""
-    parts: list[RenderableType] = [_head(scene, elapsed_s, trouble), _figures(now, before), _channels(now)]
+    """One picture for the terminal. In a low one it has fewer channels: the addresses below them must be seen."""
+    below: list[RenderableType] = []
     if any(now.by(metrics.LEADS, "status").values()):
-        parts.append(_leads(now))
+        below.append(_leads(now))
     if now.total(metrics.DEAD_LETTER_RECORDS):
-        parts.append(_dead_letters(now))
-    parts.append(_foot(scene))
-    return Group(*parts)
+        below.append(_dead_letters(now))
+    below.append(_foot(scene))
+    return _Picture(Group(_head(scene, elapsed_s, trouble), _figures(now, before)), now, Group(*below))
+
+
+class _Picture:
+    """Channels, as many as there is room for, between what is always shown."""
+
+    def __init__(self, above: RenderableType, now: Reading, below: RenderableType) -> None:
+        self._above = above
+        self._now = now
+        self._below = below
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        taken = sum(len(console.render_lines(part, options, pad=False)) for part in (self._above, self._below))
+        yield self._above
+        yield _channels(self._now, options.size.height - taken - 1)
+        yield self._below
 
 
 def _head(scene: Scene, elapsed_s: float, trouble: str) -> RenderableType:
@@ -113,7 +128,8 @@ def _figures(now: Reading, before: Reading) -> RenderableType:
     return table
 
 
-def _channels(now: Reading) -> RenderableType:
+def _channels(now: Reading, rows: int) -> RenderableType:
+    """The largest that fit into so many rows, and how many more there are."""
     sessions, conversions = now.by(metrics.SESSIONS, "channel"), now.by(metrics.CONVERSIONS, "channel")
     table = Table(box=None, padding=(0, 2), header_style="dim")
     table.add_column("Channel")
@@ -121,10 +137,14 @@ def _channels(now: Reading) -> RenderableType:
     table.add_column("")
     table.add_column("Conversions", justify="right")
     most = max(sessions.values(), default=0)
-    for channel in sorted({*sessions, *conversions}, key=lambda name: (-sessions.get(name, 0), name)):
+    names = sorted({*sessions, *conversions}, key=lambda name: (-sessions.get(name, 0), name))
+    shown = names if len(names) <= rows else names[: max(0, rows - 1)]
+    for channel in shown:
         opened = sessions.get(channel, 0)
         bar = "█" * round(_BAR_WIDTH * opened / most) if most else ""
         table.add_row(channel, f"{opened:,.0f}", Text(bar, style="cyan"), f"{conversions.get(channel, 0):,.0f}")
+    if len(shown) < len(names):
+        table.add_row(Text(f"and {len(names) - len(shown)} more", style="dim"))
     return table
 
 

@@ -259,3 +259,10 @@ def test_periods_that_make_no_sense(data: Path, tmp_path: Path, arguments: tuple
     """Status 2; nothing is written."""
     assert report(data, *arguments, "--out", str(tmp_path / "none")).exit_code == 2
     assert not (tmp_path / "none").exists()
+
+
+def test_a_report_by_no_such_dimension_names_those_there_are(tmp_path: Path) -> None:
+    """Wrong use, before anything is read."""
+    result = run("report", "--month", "2026-06", "--out", str(tmp_path), "-d", "sourcemedium")
+    assert result.exit_code == 2
+    assert "there are: all, channel, source_medium," in " ".join(result.stderr.split())

@@ -65,6 +65,21 @@ def test_the_frame_shows_channels_dead_letters_and_where_to_look(stats: WorkerSt
     assert text.index("Paid Search") < text.index("Direct"), "most sessions first"
 
 
+@pytest.mark.parametrize(("height", "shown"), [(40, 22), (24, 9), (16, 1)])
+def test_a_low_terminal_has_fewer_channels(stats: WorkerStats, height: int, shown: int) -> None:
+    """Never more lines than fit, and the commands stay."""
+    for number in range(20):
+        stats.business("sessions", f"Channel {number:02}", 39 - number)
+    console = Console(record=True, width=100, height=height)
+    console.print(frame(Scene(title="t", url="http://h:1", hints=["kcat 1"]), read(stats, 1.0), EMPTY, 5.0))
+    lines = console.export_text().splitlines()
+    assert len(lines) <= height
+    assert "kcat 1" in lines
+    assert lines[-1] == "Ctrl-C ends everything"
+    assert sum("█" in text for text in lines) == shown
+    assert any(f"and {22 - shown} more" in text for text in lines) == (shown < 22)
+
+
 def test_the_first_frame_has_no_figures_yet() -> None:
     console = Console(record=True, width=100)
     console.print(frame(Scene(title="t"), EMPTY, EMPTY, 0.0, "starting"))
