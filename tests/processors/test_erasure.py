@@ -247,6 +247,20 @@ def test_an_enrolment_that_came_too_soon_may_be_sent_again(first: str) -> None:
     assert net.counts["duplicates"] == 0
 
 
+@pytest.mark.parametrize("other_id", ["f", "g"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_erasures_the_earlier_counts_whichever_was_heard_first(order: int, other_id: str) -> None:
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"))
+    for record in [erase(HOUR, "anna", event_id="f"), erase(90 * MINUTE, "anna", event_id=other_id)][::order]:
+        net.send(record)
+    assert [m.at for m in net.person("anna").memberships] == [T0, T0 + HOUR]
+    net.pass_time(T0 + DAY)
+    done = net.counts["erasures"]
+    net.send(erase(HOUR, "anna", event_id="f"))
+    assert net.counts["erasures"] == done > 0
+
+
 def test_who_never_stops_buying_is_erased_after_a_day_all_the_same() -> None:
     """What has not settled by then is somebody new's."""
     net = Net(program(levels=("10%",)))

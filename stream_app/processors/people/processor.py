@@ -278,6 +278,8 @@ class _Work:
         """An id seen before. Within grace the smaller (time, content) stands (semantics 23), later the first."""
         self.context.count("duplicates")
         what = event.what
+        if isinstance(what, Erasure) and self.person.erasing is not None:
+            self._erase(what)  # which takes an earlier one only
         if isinstance(what, Membership) and what.at + self.house.slack_ms > self.context.now:
             same = next((m for m in self.person.memberships if m.event_id == what.event_id), None)
             if same is None:
