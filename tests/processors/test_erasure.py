@@ -341,3 +341,16 @@ def test_only_an_erasure_concerns_all_programmes() -> None:
     record = {name: told for name, told in msgspec.json.decode(value).items() if name != "program"}
     net.send((kind, key, msgspec.json.encode(record), ts))
     assert net.rejected == [("missing_field", "program: only an erasure concerns them all")]
+
+
+def test_what_was_bought_before_settles_first_also_when_time_leaps() -> None:
+    """A purchase, the erasure and a time days later come in one commit: the purchase is no new person's."""
+    net = Net(program(levels=("10%",), referred=WELCOME))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    bought_before = bought(8 * DAY - HOUR // 2, "c-boris", "100", user="boris", via=("anna", DAY))
+    net.send(bought_before, erase(8 * DAY, "boris"), enrolled(12 * DAY, "zoe", "ZOE"))
+    net.pass_time(T0 + 60 * DAY)
+    assert net.rewards == [(known_as("boris"), 0, "7.00", "on_hold"), ("anna", 1, "10.00", "approved")]
+    assert referred(net) == {known_as("boris")}
+    check_books(net)

@@ -113,7 +113,7 @@ async def outcome(
     probe: Callable[[str], None] = lambda _: None,
     *,
     days: int = 60,
-    later: int = 420 * DAY,
+    later: int = 480 * DAY,
 ) -> tuple[dict[str, dict[str, Any]], list[tuple[str, bytes]]]:
     """(last record of every id, all that is kept anywhere but in inputs and dead letters) once all is over."""
     topology = build_topology(parse(SETTINGS, {}), partitions=partitions)

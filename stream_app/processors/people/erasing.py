@@ -25,9 +25,11 @@ from stream_app.processors.people.opened import OpenEntries
 from stream_app.processors.people.state import (
     BOUND_ROWS,
     ENTRY_ROWS,
+    IP_ROWS,
     ROWS_OF_A_KIND,
     SOLD_ROWS,
     Books,
+    IpCount,
     Person,
     Referred,
     Sold,
@@ -36,10 +38,11 @@ from stream_app.processors.people.state import (
     encode_person,
 )
 
-ENTRY, SOLD, REFERRED, REST = "entry", "sold", "referred", "rest"
+ENTRY, SOLD, IPS, REFERRED, REST = "entry", "sold", "ips", "referred", "rest"
 """What a letter to the pseudonym brings."""
 decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
 decode_sold = msgspec.msgpack.Decoder(list[Sold]).decode
+decode_ips = msgspec.msgpack.Decoder(list[IpCount]).decode
 decode_referred = msgspec.msgpack.Decoder(list[Referred]).decode
 _encode_record = msgspec.json.Encoder().encode
 
@@ -66,6 +69,7 @@ class Mover:
         rows: tuple[tuple[int, Callable[[bytes], None]], ...] = (
             (ENTRY_ROWS, self._entries),
             (SOLD_ROWS, self._sold),
+            (IP_ROWS, self._ips),
             (BOUND_ROWS, self._referred),
         )
         numbers = self._context.rows.numbers(self._key)
@@ -134,6 +138,10 @@ class Mover:
         if told.key and told.key != self._old:
             return told
         return WalkTold(self._ids.get(told.id, told.id), self._new if told.key else "", 0)
+
+    def _ips(self, row: bytes) -> None:
+        """What is open is entered anew, under its new id."""
+        self._send(IPS, encode_body([IpCount(one.id, one.count) for one in decode_ips(row)]))
 
     def _referred(self, row: bytes) -> None:
         referred = decode_referred(row)
@@ -221,5 +229,18 @@ def is_nobody(person: Person) -> bool:
     return msgspec.structs.replace(person, seen=b"", books=books) == Person()
 
 
-__all__ = ["ENTRY", "REFERRED", "REST", "SOLD", "Mover", "decode_entries", "decode_referred", "decode_sold",
-           "is_nobody", "sold_by", "who_stays"]  # fmt: skip
+__all__ = [
+    "ENTRY",
+    "IPS",
+    "REFERRED",
+    "REST",
+    "SOLD",
+    "Mover",
+    "decode_entries",
+    "decode_ips",
+    "decode_referred",
+    "decode_sold",
+    "is_nobody",
+    "sold_by",
+    "who_stays",
+]

@@ -60,6 +60,7 @@ from stream_app.processors.people.opened import OpenEntries
 from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import (
     BOUND_ROWS,
+    IP_ROWS,
     MAX_CAPTURED,
     MAX_CLIENTS,
     MAX_CONTACTS,
@@ -68,6 +69,7 @@ from stream_app.processors.people.state import (
     SOLD_ROWS,
     Erasing,
     Held,
+    IpCount,
     Person,
     Referred,
     Sold,
@@ -355,11 +357,15 @@ class _Work:
         first = _erased_at(erasing.at, self.house)
         if now < first:
             return
-        turns = any(turn.at <= erasing.at for turn in books.turns)
-        if turns or ((person.held or person.enrolling) and now < first + DAY_MS):
-            erasing.due = max(first + DAY_MS, now + MINUTE_MS)
+        waits = any(turn.at <= erasing.at for turn in books.turns) or bool(person.held or person.enrolling)
+        if waits and erasing.due == first:  # a day from now on: time may have leapt
+            erasing.due = now + DAY_MS
+        if waits and now < erasing.due:
             return
         erasing.due = 0
+        if erasing.listed:
+            self._go()
+            return
         clients: dict[str, list[str]] = {client: [] for client in person.clients}
         clients.update({name.removeprefix(CLIENT): [] for name in person.inherited})
         self.sold.write()
@@ -375,8 +381,9 @@ class _Work:
         if told.old in person.users:
             person.users[told.new] = person.users.pop(told.old)
         self.context.forward(facts.INHERITED, told.old.encode(), encode_body(Letter(self.name, None)))
-        person.erasing = Erasing(told.at, "", 0, listed=True)
-        self._go()
+        if person.erasing is None:
+            # By the time of its own task, which may be behind: what it bought before has to settle.
+            person.erasing = Erasing(told.at, "", _erased_at(told.at, self.house), listed=True)
 
     def _forgotten(self, told: Forgotten | None) -> None:
         erasing = self.person.erasing
@@ -424,6 +431,11 @@ class _Work:
                 for sold in moving.decode_sold(told.content):
                     self.sold.put(sold)
                     self._tell(sold, *self._follows(sold.id, sold.purchase, sold.decided))
+            case moving.IPS:
+                ips = Shelf(IpCount, IP_ROWS, self.key, self.context.rows)
+                for count in moving.decode_ips(told.content):
+                    ips.put(count)
+                ips.write()
             case moving.REFERRED:
                 for referred in moving.decode_referred(told.content):
                     self.referred.put(referred)
@@ -845,7 +857,7 @@ class _Work:
     def _books(self) -> None:
         person, now = self.person, self.now
         books = person.books
-        if person.erasing is not None and person.erasing.event_id:
+        if person.erasing is not None:
             now = min(now, _erased_at(person.erasing.at, self.house))  # what is not decided by then never is
         turns = [turn for turn in books.turns if turn.at + self.house.slack_ms <= now]
         if not (self.walks or turns or books.open or books.pages or books.due or self.adopted or self.renames):
