@@ -14,7 +14,7 @@ def config() -> None:
     """Check or show the settings: the file, with STREAM_APP_SECTION__KEY variables over it."""
 
 
-@config.command()
+@config.command(short_help="Say everything that is wrong with a settings file.")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @common_options
 def check(file: Path | None) -> None:
@@ -35,7 +35,7 @@ def check(file: Path | None) -> None:
     click.echo(f"{path or 'the settings'}: good")
 
 
-@config.command()
+@config.command(short_help="Show the effective settings, without secrets.")
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option("--format", "form", type=click.Choice(["toml", "json"]), default="toml", show_default=True)
 @common_options

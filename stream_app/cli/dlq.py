@@ -82,7 +82,7 @@ def _check_id(text: str) -> None:
 # --- list ----------------------------------------------------------------------------------------------
 
 
-@dlq.command("list")
+@dlq.command("list", short_help="List dead letters: why, and what to do.")
 @_filters
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many.")
 @click.option(
@@ -144,7 +144,7 @@ def _row(letter: DeadLetter) -> str:
 # --- show ----------------------------------------------------------------------------------------------
 
 
-@dlq.command()
+@dlq.command(short_help="Show one dead letter whole.")
 @click.argument("name", metavar="ID")
 @click.option("--raw", is_flag=True, help="Only the original value, byte for byte.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object; bytes that are no text in base64.")
@@ -218,7 +218,7 @@ async def _one(config: Settings, name: str) -> DeadLetter | None:
 # --- replay --------------------------------------------------------------------------------------------
 
 
-@dlq.command()
+@dlq.command(short_help="Send dead letters to where they came from, once each.")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @_filters
 @click.option("--again", is_flag=True, help="Also those that were replayed before.")

@@ -22,7 +22,7 @@ def programs() -> None:
     """Referral programmes of a settings file."""
 
 
-@programs.command()
+@programs.command(short_help="Check programmes, and explain what they pay on examples.")
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--program", "name", default="", help="Only this one.")
 @click.option(
@@ -73,7 +73,7 @@ def check(file: Path, name: str, purchases: IO[str] | None, at: int | None, as_j
             _show(program.name, program.kind, examples, outcomes)
 
 
-@programs.command("plan")
+@programs.command("plan", short_help="How many of so many new clients a programme brings.")
 @click.option("--clients", type=click.IntRange(1), required=True, help="New clients wanted.")
 @click.option(
     "--share", type=click.FloatRange(0, 1), default=0.3, show_default=True, help="Share of clients who refer."

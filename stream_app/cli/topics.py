@@ -23,7 +23,7 @@ def topics() -> None:
     """Create, check or describe the topics that the settings ask for."""
 
 
-@topics.command()
+@topics.command(short_help="Create the topics that are missing.")
 @click.option(
     "--timestamps",
     type=click.Choice(["append", "create"]),
@@ -49,7 +49,7 @@ def create(timestamps: Timestamps) -> None:
         raise SystemExit(FAILED)
 
 
-@topics.command()
+@topics.command(short_help="Name each way in which a topic is not as it must be.")
 @click.option("--timestamps", type=click.Choice(["append", "create"]), help="Also check the inputs' timestamps.")
 @click.option("--live", is_flag=True, help="Only the topics that this release reads or writes.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a difference: {topic, what, message}.")
@@ -68,7 +68,7 @@ def check(timestamps: Timestamps | None, live: bool, as_json: bool) -> None:
     say("all topics are as they must be")
 
 
-@topics.command()
+@topics.command(short_help="Show role, key and configuration of every topic.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a topic.")
 @common_options
 def describe(as_json: bool) -> None:

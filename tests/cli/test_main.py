@@ -30,6 +30,12 @@ def test_every_command_has_help(name: str) -> None:
     assert len(result.stdout) > 200
 
 
+@pytest.mark.parametrize("name", ["topics", "dlq", "state", "config", "programs", "reference"])
+def test_the_commands_of_a_group_are_told_whole(name: str) -> None:
+    """No sentence is cut off."""
+    assert "..." not in run(name, "--help").stdout.partition("Commands:")[2]
+
+
 def test_help_imports_nothing_heavy() -> None:
     """`--help` must be quick: no Kafka client, no web server, no store."""
     code = (
