@@ -338,9 +338,10 @@ class _Work:
         person, at = self.person, erasure.at
         if person.erasing is not None and (person.erasing.at, person.erasing.event_id) <= (at, erasure.event_id):
             return
+        later = person.erasing.event_id if person.erasing is not None else ""
         person.erasing = Erasing(at, erasure.event_id, _erased_at(at, self.house))
         for membership in person.memberships:
-            if membership.at > at:
+            if membership.at > at and membership.event_id != later:
                 self._may_come_again(membership.event_id)
         person.memberships = tuple(m for m in person.memberships if m.at <= at)
         person.enrolling = {m.event_id: s for m in person.memberships if (s := person.enrolling.get(m.event_id))}
