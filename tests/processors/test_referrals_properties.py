@@ -96,6 +96,17 @@ def test_any_order_within_grace_gives_the_same_books(seeds: range) -> None:
             assert customers(other) == customers(in_order), f"life {seed}, variant {variant}"
 
 
+@pytest.mark.parametrize(("seed", "size", "variant"), [(1190, 36, 1), (10_382, 70, 0)])
+def test_what_one_referrer_takes_back_another_may_have_told_since(seed: int, size: int, variant: int) -> None:
+    """A late event moves the first level from one to another who have the same referrer: what the one takes back comes
+    behind what the other tells. Two lives in which that happens; the reward at the second level was lost in them."""
+    made, happenings = life(seed, size)
+    happenings = with_money(seed, made, happenings)
+    other = live(made, happenings, delays=random.Random(f"{seed}/{variant}"), mix=variant)
+    check_books(other)
+    assert other.last() == live(made, happenings).last()
+
+
 def test_lives_are_worth_looking_at() -> None:
     """Every status, reason and kind of clawback comes up."""
     statuses: Counter[str] = Counter()

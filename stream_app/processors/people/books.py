@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from stream_app.domain.ids import content_digest
+from stream_app.domain.ids import SEPARATOR, content_digest
 from stream_app.domain.money import add
 from stream_app.domain.referral import ledger
 from stream_app.domain.referral.buyer import shown_person
@@ -108,6 +108,18 @@ class Mismatch(Exception):
     """A payout that doesn't fit the books; says why."""
 
 
+class Gone(NamedTuple):
+    """A walk is taken back."""
+
+    teller: str = ""
+    """The referrer who passed it on; empty: the buyer, or whoever else."""
+
+    def is_outdated(self, walk: Walk) -> bool:
+        """Whether another referrer has passed the conversion on since. A late event moves the levels beneath from one
+        to another, and what the one takes back may overtake, or be overtaken by, what the other tells."""
+        return bool(self.teller) and bool(walk.chain) and walk.chain[-1] != self.teller
+
+
 class Bookkeeper:
     """One commit's work on one person's books. `write` ends it."""
 
@@ -150,9 +162,12 @@ class Bookkeeper:
 
     # --- walks ---------------------------------------------------------------------------------------
 
-    def take(self, entry_id: str, walk: Walk | None) -> None:
-        """A walk as it is told now; None: taken back."""
+    def take(self, entry_id: str, told: Walk | Gone) -> None:
+        """A walk as it is told now, or that somebody has taken it back."""
         entry = self._entry(entry_id)
+        walk = told if isinstance(told, Walk) else None
+        if isinstance(told, Gone) and entry is not None and told.is_outdated(entry.walk):
+            return
         if entry is not None and walk is not None and entry.walk.erased and not walk.erased:
             return  # of somebody who was erased nothing is heard but by their pseudonym
         if entry is None or self._open_item(entry) is not None:
@@ -533,7 +548,8 @@ class Bookkeeper:
         person = person or ""
         if entry.next and entry.next != person:
             gone = reward_id(walk.program, walk.conversion_id, walk.level + 1, entry.next)
-            self._context.forward(WALK, entry.next.encode(), encode_body(Letter(gone, None)))
+            back: Letter[Walk] = Letter(f"{gone}{SEPARATOR}{self._person}", None)
+            self._context.forward(WALK, entry.next.encode(), encode_body(back))
             entry.next_digest = 0
         entry.next = person
         if person:

@@ -53,7 +53,7 @@ from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.links import PERSON_ERASED, PersonErased
 from stream_app.processors.people import erasing as moving
 from stream_app.processors.people import leaps
-from stream_app.processors.people.books import Bookkeeper, House, Mismatch, RewardCounter, next_due
+from stream_app.processors.people.books import Bookkeeper, Gone, House, Mismatch, RewardCounter, next_due
 from stream_app.processors.people.erasing import Mover, is_nobody, sold_by, who_stays
 from stream_app.processors.people.events import BODIES, Event, EventDecoder, Happened, Heard, fact_decoder
 from stream_app.processors.people.opened import OpenEntries
@@ -180,7 +180,7 @@ class _Work:
         self.lapped = False
         self.sold = Shelf(Sold, SOLD_ROWS, key, context.rows)
         self.referred = Shelf(Referred, BOUND_ROWS, key, context.rows)
-        self.walks: dict[str, Walk | None] = {}
+        self.walks: dict[str, Walk | Gone] = {}
         self.members_changed = False
         self.buys = False
         """Something was heard that may change what follows from purchases and enrolments."""
@@ -319,8 +319,13 @@ class _Work:
         if walk is not None and self._was_another():
             teller = walk.chain[-1] if walk.chain else walk.buyer
             self._point(teller, walk.program, walk.conversion_id, walk.level)
-        else:
+        elif walk is not None:
             self.walks[name] = walk
+        else:
+            entry_id, _, teller = name.partition(SEPARATOR)
+            gone, heard = Gone(teller), self.walks.get(entry_id)
+            if not (isinstance(heard, Walk) and gone.is_outdated(heard)):
+                self.walks[entry_id] = gone
 
     def _was_another(self) -> bool:
         """Whether what referrers are told is meant for whoever had this name before."""
@@ -689,7 +694,7 @@ class _Work:
             if gone.key:
                 self.context.forward(facts.WALK, gone.key.encode(), encode_body(Letter(gone.id, None)))
             else:
-                self.walks[gone.id] = None
+                self.walks[gone.id] = Gone()
         record.told = tuple(now)
 
     def _keep_sold(self, name: str, held: Held, decided: tuple[Decided, ...]) -> None:
