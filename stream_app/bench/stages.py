@@ -29,7 +29,7 @@ RATE = 31.25
 """Events per second of event time: an eighth of the throughput measurement's, as this is one of its eight tasks."""
 COMMIT = 30_000
 """Records of a commit by default: as many as a worker that lags takes."""
-CACHE = 25_000
+CACHE = 18_750
 """Decoded states at hand: a task's share of the default."""
 WARM_UP = 0.15
 """Of the events: caches fill, sessions begin to close, the first states settle."""

@@ -246,7 +246,7 @@ class Engine(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ge=0,
             le=100_000_000,
         ),
-    ] = 200_000
+    ] = 150_000
     block_cache_mb: Annotated[
         int, _key("Memory of the store for reading, shared by all partitions of a worker.", unit="MiB", ge=8)
     ] = 128
