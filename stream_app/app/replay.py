@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import gc
 import gzip
 import heapq
 import json
@@ -20,6 +19,7 @@ import msgspec
 from stream_app.app.topology import build_topology
 from stream_app.domain.times import DAY_MS
 from stream_app.engine.task import TaskSettings
+from stream_app.hosts.collector import calmed
 from stream_app.hosts.local.host import LocalHost, ManualClock
 from stream_app.hosts.local.log import LocalLog
 from stream_app.hosts.stores import MemoryStores, RocksStores
@@ -80,12 +80,8 @@ def run_replay(
 
     Raises OSError for files that cannot be read or written. `progress` hears how many records are done.
     """
-    thresholds = gc.get_threshold()
-    gc.set_threshold(1_000_000, 10, 1_000_000)  # as a worker does (decision 0011)
-    try:
+    with calmed():
         return asyncio.run(_replay(settings, request, progress))
-    finally:
-        gc.set_threshold(*thresholds)
 
 
 async def _replay(settings: Settings, request: ReplayRequest, progress: Callable[[int], None]) -> ReplayReport:

@@ -215,6 +215,11 @@ class Walk(msgspec.Struct, frozen=True, gc=False, array_like=True):
         """When the conversion was."""
         return self.purchase.moment
 
+    @property
+    def teller(self) -> str:
+        """Who tells of it: the referrer of the level before, or the buyer."""
+        return self.chain[-1] if self.chain else self.buyer
+
 
 class Erased(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Body of `referral-erased`: the user of this client goes by another name now; the client follows."""

@@ -32,6 +32,7 @@ from stream_app.engine.tasks import Tasks, TasksSettings
 from stream_app.engine.topology import Topology
 from stream_app.engine.work import Chunk
 from stream_app.hosts.clock import SystemClock
+from stream_app.hosts.collector import calm
 from stream_app.hosts.kafka import lean
 from stream_app.hosts.kafka.assignor import Assignor
 from stream_app.hosts.kafka.intake import KafkaIntake
@@ -286,12 +287,10 @@ class KafkaWorker:
 
 
 def _calm_collector() -> None:
-    """The garbage collector looks at young objects only, and rarely: states live in reference-counted structs and
-    bytes, and a full collection over millions of them stops the worker for long. `housekeeping` does a full one
-    now and then, for the cycles that exceptions leave (docs/decisions)."""
+    """What the start has left is looked at once and never again. `housekeeping` does a full collection now and then."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(1_000_000, 10, 1_000_000)
+    calm()
 
 
 def _app(options: KafkaOptions) -> Any:

@@ -117,7 +117,7 @@ class Gone(NamedTuple):
     def is_outdated(self, walk: Walk) -> bool:
         """Whether another referrer has passed the conversion on since. A late event moves the levels beneath from one
         to another, and what the one takes back may overtake, or be overtaken by, what the other tells."""
-        return bool(self.teller) and bool(walk.chain) and walk.chain[-1] != self.teller
+        return bool(self.teller) and bool(walk.chain) and walk.teller != self.teller
 
 
 class Bookkeeper:

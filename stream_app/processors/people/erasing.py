@@ -93,7 +93,7 @@ class Mover:
         entries = decode_entries(row)
         for entry in entries:
             self._retract(entry)
-            teller = entry.walk.chain[-1] if entry.walk.chain else entry.walk.buyer
+            teller = entry.walk.teller
             self._rewrite(entry)
             walk = entry.walk
             if walk.level and teller != self._old:

@@ -317,8 +317,7 @@ class _Work:
 
     def _walk(self, name: str, walk: Walk | None) -> None:
         if walk is not None and self._was_another():
-            teller = walk.chain[-1] if walk.chain else walk.buyer
-            self._point(teller, walk.program, walk.conversion_id, walk.level)
+            self._point(walk.teller, walk.program, walk.conversion_id, walk.level)
         elif walk is not None:
             self.walks[name] = walk
         else:
@@ -419,9 +418,7 @@ class _Work:
         if not Mover(self.key, person, new, erasing.at, self.house.rules_version, self.context).move():
             new, until = person.moved, person.moved_until  # of whoever had the name before, if anybody
             self.may_be_nobody = True
-        stays = who_stays(person, new, until)
-        for field in Person.__struct_fields__:
-            setattr(person, field, getattr(stays, field))
+        _become(person, who_stays(person, new, until))
         self.sold = Shelf(Sold, SOLD_ROWS, self.key, self.context.rows)
         self.referred = Shelf(Referred, BOUND_ROWS, self.key, self.context.rows)
         self.context.count("erasures")
@@ -454,8 +451,7 @@ class _Work:
                 entries.write()
                 for currency, sums in person.books.sums.items():
                     rest.books.sums[currency] = rest.books.sums.get(currency, Sums()).moved(Sums(), sums)
-                for field in Person.__struct_fields__:
-                    setattr(person, field, getattr(rest, field))
+                _become(person, rest)
 
     def _renamed(self, told: Renamed) -> None:
         """Somebody whom this person names goes by another name."""
@@ -927,6 +923,12 @@ class _Work:
         person, mark = self.person, remembered(event_id)
         marks = (person.seen[start : start + len(mark)] for start in range(0, len(person.seen), len(mark)))
         person.seen = b"".join(other for other in marks if other != mark)
+
+
+def _become(person: Person, other: Person) -> None:
+    """Everything of a person in place of what was there."""
+    for field in Person.__struct_fields__:
+        setattr(person, field, getattr(other, field))
 
 
 def _next(person: Person, house: House) -> int:
