@@ -29,6 +29,7 @@ from stream_app.devtools.ports import free_ports, is_free
 _OLDEST_JAVA: Final = 17
 _START_TIMEOUT_S: Final = 120.0
 _STOP_TIMEOUT_S: Final = 30.0
+_PAUSE_TIMEOUT_S: Final = 10.0
 _TRIES: Final = 3
 
 
@@ -145,7 +146,13 @@ class JavaNode(Node):
             self._process.wait()
 
     def pause(self) -> None:
+        """Returns when none of its threads runs any more: the signal alone leaves some of them time for an answer."""
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + _PAUSE_TIMEOUT_S
+        while self.alive and self.pid is not None and not _stands_still(self.pid):
+            if time.monotonic() > deadline:
+                raise BrokerError(f"node {self.id} still runs {_PAUSE_TIMEOUT_S:.0f} s after SIGSTOP")
+            time.sleep(0.001)
 
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
@@ -162,6 +169,22 @@ class JavaNode(Node):
                 os.kill(self.pid, number)
             except ProcessLookupError:
                 pass  # ended a moment ago; its guard is about to
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped or gone; where there is no /proc, nobody can tell, and it counts."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return True
+    for thread in threads:
+        try:
+            state = (thread / "stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+        except OSError:
+            continue  # a thread that has just ended
+        if state not in "TtXZ":
+            return False
+    return True
 
 
 def start_cluster(
