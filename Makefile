@@ -59,7 +59,7 @@ bench: $(STAMP) ## Throughput, latency, memory and recovery as JSON
 
 .PHONY: soak
 soak: $(STAMP) ## A long run of kills and rebalances, checked against an offline replay
-	$(BIN)/pytest -m soak -o timeout=0 -s tests/chaos $(ARGS)
+	SEED=$${SEED:-random} $(BIN)/pytest -m soak -o timeout=0 -s tests/chaos $(ARGS)
 
 .PHONY: broker
 broker: $(STAMP) ## A broker of your own in the foreground; Ctrl-C ends it

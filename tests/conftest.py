@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 _BROKER_FIXTURES = {"broker", "own_broker", "cluster"}
 
 # No deadline: two cores are shared with brokers and workers. Failures print how to repeat them.
-hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("default", deadline=None, print_blob=True, derandomize=True)
 hypothesis.settings.register_profile("thorough", deadline=None, print_blob=True, max_examples=2_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
@@ -31,11 +31,12 @@ class StartBroker(Protocol):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_SEED] = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+    wanted = os.environ.get("SEED") or "1"
+    config.stash[_SEED] = random.SystemRandom().randrange(1 << 32) if wanted == "random" else int(wanted)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"seed: {config.stash[_SEED]} (SEED={config.stash[_SEED]} repeats this run)"
+    return f"seed: {config.stash[_SEED]} (SEED={config.stash[_SEED]} repeats this run, SEED=random makes another)"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -53,7 +54,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def seed(pytestconfig: pytest.Config) -> int:
-    """The one source of randomness: printed at the start, repeatable with SEED=…"""
+    """The one source of randomness: printed at the start, the same in every run unless SEED=… says otherwise."""
     return pytestconfig.stash[_SEED]
 
 
