@@ -74,17 +74,17 @@ class Line(msgspec.Struct, order=True, gc=False):
 
 
 def run_replay(
-    settings: Settings, request: ReplayRequest, progress: Callable[[int], None] = lambda _: None
+    settings: Settings, request: ReplayRequest, progress: Callable[[int, int], None] = lambda _done, _all: None
 ) -> ReplayReport:
     """Replays files; writes one `.jsonl` per output topic to `request.out`, last revisions only, sorted by id.
 
-    Raises OSError for files that cannot be read or written. `progress` hears how many records are done.
+    Raises OSError for files that cannot be read or written. `progress` hears how many records are done, of how many.
     """
     with calmed():
         return asyncio.run(_replay(settings, request, progress))
 
 
-async def _replay(settings: Settings, request: ReplayRequest, progress: Callable[[int], None]) -> ReplayReport:
+async def _replay(settings: Settings, request: ReplayRequest, progress: Callable[[int, int], None]) -> ReplayReport:
     began = time.monotonic()
     topology = build_topology(settings, partitions=1)
     clock = ManualClock()
@@ -105,7 +105,9 @@ async def _replay(settings: Settings, request: ReplayRequest, progress: Callable
     await host.start()
     done, last = 0, 0
     grace = settings.sessions.grace_minutes * 60_000
-    chunks = _Chunks(_arrivals(settings, request, list(inputs)), grace, grace)
+    lines = _lines_by_file(settings, request, list(inputs))
+    total = sum(len(file) for file in lines)
+    chunks = _Chunks(heapq.merge(*lines), grace, grace)
     names = list(INPUTS)
     while chunk := chunks.take():
         for line in chunk:
@@ -116,7 +118,7 @@ async def _replay(settings: Settings, request: ReplayRequest, progress: Callable
         await host.settled()
         _drain(host, sink, topology.topics)
         done += len(chunk)
-        progress(done)
+        progress(done, total)
     end = max(last + grace + settings.sessions.timeout_minutes * 60_000, request.until_ms or 0)
     while clock.now_ms < end - last:  # in one go; timers may bring more timers
         clock.advance(end - last - clock.now_ms)
@@ -131,8 +133,8 @@ async def _replay(settings: Settings, request: ReplayRequest, progress: Callable
 # -- inputs -----------------------------------------------------------------------------------------------
 
 
-def _arrivals(settings: Settings, request: ReplayRequest, live: list[str]) -> Iterator[Line]:
-    """All lines in the order in which they arrive."""
+def _lines_by_file(settings: Settings, request: ReplayRequest, live: list[str]) -> list[list[Line]]:
+    """All lines of each file, in the order in which they arrive."""
     files = {
         "clicks": request.clicks,
         "conversions": request.conversions,
@@ -142,12 +144,11 @@ def _arrivals(settings: Settings, request: ReplayRequest, live: list[str]) -> It
     }
     grace = settings.sessions.grace_minutes * 60_000
     disturb = random.Random(request.shuffle) if request.shuffle is not None else None
-    streams = [
+    return [
         sorted(_lines(path, number, disturb, grace))
         for number, name in enumerate(INPUTS)
         if (path := files[name]) is not None and name in live
     ]
-    return heapq.merge(*streams)
 
 
 def _lines(path: Path, topic: int, disturb: random.Random | None, grace: int) -> Iterator[Line]:

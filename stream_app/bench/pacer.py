@@ -9,12 +9,12 @@ A line of STAMPS: `c EVENT_ID MS` for a conversion, `l EVENT_ID MS` for one that
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import sys
 from io import StringIO
 from pathlib import Path
 
+from stream_app.hosts.collector import calm
 from stream_app.settings import load
 from stream_app.simulator import pacing
 from stream_app.simulator.faults import Faults
@@ -38,7 +38,7 @@ def behaviour() -> Behaviour:
 
 async def feed(config: Path, rate: float, seconds: float, seed: int, *, stamp: bool) -> str:
     """Sends until the time is over or SIGTERM, then ends in order. Gives the lines of STAMPS."""
-    gc.set_threshold(100_000, 50, 1_000)
+    calm()
     kafka = load(config).kafka
     lines = StringIO()
 

@@ -49,8 +49,8 @@ _WIDE = 200
 @click.option("--every", type=click.FloatRange(min=0.2), default=1.0, show_default=True, help="Seconds, with --watch.")
 @click.option("--url", help="Any worker, as http://host:port; else web.advertised_url, or web.host and web.port.")
 @click.option("--topic", is_flag=True, help="Read the topic lead-counters in place of asking a worker.")
-@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              help="Read what `stream-app replay` has written there.")  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
+              help="Read what `stream-app replay --out DIR` has written, in place of asking a worker.")  # fmt: skip
 @common_options
 def counters(
     filters: tuple[str, ...],

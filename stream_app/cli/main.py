@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dlq": ("stream_app.cli.dlq:dlq", "List, show or replay dead letters."),
     "programs": ("stream_app.cli.programs:programs", "Check referral programmes, and what they would pay."),
     "rewards": ("stream_app.cli.rewards:rewards", "Rewards of one partner: as JSON, CSV or a page."),
-    "state": ("stream_app.cli.state:state", "What the workers know of one client."),
+    "state": ("stream_app.cli.state:state", "What the workers know of one client, lead or partner."),
     "simulate": ("stream_app.cli.simulate:simulate", "Believable traffic at a given rate, with faults on request."),
     "bench": ("stream_app.cli.bench:bench", "Measure throughput, latency, memory and recovery."),
     "config": ("stream_app.cli.config:config", "Check or show the settings."),

@@ -91,7 +91,7 @@ class _Progress:
     def __init__(self) -> None:
         self._due = time.monotonic() + _EVERY_S
 
-    def __call__(self, records: int) -> None:
+    def __call__(self, done: int, total: int) -> None:
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _EVERY_S
-            say(f"replay: {records:,} records")
+            say(f"replay: {done:,} of {total:,} records")

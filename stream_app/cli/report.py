@@ -18,8 +18,8 @@ from stream_app.cli.common import common_options, fail, say, settings
                    "goal).")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory of the files.")
 @click.option("--format", "shape", type=click.Choice(("both", "csv", "xlsx")), default="both", show_default=True)
-@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False),
-              help="Read what `stream-app replay` has written there, in place of the topics.")  # fmt: skip
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
+              help="Read what `stream-app replay --out DIR` has written, in place of the topics.")  # fmt: skip
 @common_options
 def report(
     month: str, since: str, until: str, dimensions: tuple[str, ...], out: Path, shape: str, data: Path | None

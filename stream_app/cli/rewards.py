@@ -27,20 +27,20 @@ from stream_app.cli.common import common_options, fail, settings
 )
 @click.option("--url", help="Any worker, as http://host:port; else web.advertised_url, or web.host and web.port.")
 @click.option(
-    "--replayed",
+    "--data",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
-    help="Read what `replay --out DIR` has written, in place of asking a worker.",
+    help="Read what `stream-app replay --out DIR` has written, in place of asking a worker.",
 )
 @common_options
-def rewards(user: str, since: str, until: str, form: str, url: str | None, replayed: Path | None) -> None:
+def rewards(user: str, since: str, until: str, form: str, url: str | None, data: Path | None) -> None:
     """Prints the statement of one partner: every reward with its grounds, and what is due.
 
     A worker is asked with web.token of the settings, or STREAM_APP_WEB__TOKEN. A worker knows the latest 10,000.
     """
     from stream_app.domain.referral.statement import as_csv, as_page, statement
 
-    found = _replayed(replayed) if replayed is not None else _asked(user, url)
+    found = _replayed(data) if data is not None else _asked(user, url)
     made = statement(user, found, since, until)
     if form == "csv":
         click.echo(as_csv(made), nl=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 import time
 from collections.abc import Iterable
@@ -66,6 +65,7 @@ def simulate(
 
     Without --backfill or --out it sends to the topics of the settings in real time, until Ctrl-C.
     """
+    from stream_app.hosts.collector import calmed
     from stream_app.simulator.business import Business, live_business
     from stream_app.simulator.faults import Faults
     from stream_app.simulator.traffic import Traffic, TrafficConfig
@@ -87,21 +87,24 @@ def simulate(
     traffic = Traffic(seed if seed is not None else 1 if past else now_ms // 1000 % 1_000_000, traffic_config)
     records: Iterable[Record] = Business(traffic, traffic.seed) if past else live_business(traffic)
     if program:
+        from stream_app.settings.programs import programs_of
         from stream_app.simulator.payouts import manager_of
         from stream_app.simulator.referrals import Referrals
 
+        known = programs_of(settings()).by_name
+        if known and program not in known:
+            raise click.BadParameter(f"the settings know {', '.join(known)}", param_hint=f"--program {program}")
         records = Referrals(records, traffic.seed, program, manager_of(settings(), traffic.seed, program))
     if past:
         end_ms = traffic_config.start_ms + int(days * _DAY_S * 1000)
         records = takewhile(lambda record: record.ts < end_ms, records)
     if events:
         records = islice(records, events)
-    # Millions of small objects that never form a cycle: looking for cycles among them is all cost.
-    gc.set_threshold(100_000, 50, 1_000)
-    if out is not None:
-        _to_files(records, out)
-        return
-    asyncio.run(_to_kafka(settings().kafka, records, traffic, past, seconds))
+    with calmed():
+        if out is not None:
+            _to_files(records, out)
+        else:
+            asyncio.run(_to_kafka(settings().kafka, records, traffic, past, seconds))
 
 
 def _to_files(records: Iterable[Record], out: Path) -> None:

@@ -13,7 +13,7 @@ from stream_app.cli.asking import ask, base_url, reason
 from stream_app.cli.common import common_options, fail, settings
 
 
-@click.group(short_help="What the workers know of one client, lead or cost.")
+@click.group(short_help="What the workers know of one client, lead or partner.")
 def state() -> None:
     """Asks a worker over HTTP; it asks the one that owns the key."""
 
@@ -24,7 +24,8 @@ def state() -> None:
 @click.option("--url", help="Any worker, as http://host:port; else web.advertised_url, or web.host and web.port.")
 @common_options
 def get(kind: str, name: str, url: str | None) -> None:
-    """Prints the committed state of ID as JSON. KIND is `client`, `person`, `lead` or `cost`.
+    """Prints the committed state of ID as JSON. KIND is `client`, `person`, `lead`, `cost` or
+    `referrer` (the id of a user who refers others).
 
     The token is web.token of the settings, or STREAM_APP_WEB__TOKEN.
     """

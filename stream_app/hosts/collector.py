@@ -1,4 +1,4 @@
-"""How the garbage collector is set where millions of states are held (decision 0011)."""
+"""How the garbage collector is set where millions of small objects live that form no cycles (decision 0011)."""
 
 from __future__ import annotations
 

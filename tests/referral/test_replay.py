@@ -136,7 +136,7 @@ def test_a_promo_code_a_payout_and_an_unknown_programme(tmp_path: Path) -> None:
     assert sorted(re.findall(r'"reason": "(\w+)"', letters)) == ["code_taken", "payout_mismatch", "unknown_program"]
     assert re.findall(r'"topic": "([\w-]+)"', letters) == ["referral-events"] * 3
     assert '\\"event_id\\": \\"more\\"' in letters
-    shown = CliRunner().invoke(main, ["rewards", "--user", "anna", "--replayed", str(out), "--format", "csv"])
+    shown = CliRunner().invoke(main, ["rewards", "--user", "anna", "--data", str(out), "--format", "csv"])
     assert "20.00,EUR,paid" in shown.stdout
 
 
@@ -222,6 +222,9 @@ def test_simulated_partners_are_paid(tmp_path: Path) -> None:
     made = ["--config", str(config), "--events", "40000", "--days", "9", "--from", "2026-03-01", "--seed", "4"]
     source = tmp_path / "in"
     assert CliRunner().invoke(main, ["simulate", *made, "--program", "friends", "--out", str(source)]).exit_code == 0
+    misspelt = CliRunner().invoke(main, ["simulate", *made, "--program", "freinds", "--out", str(source)])
+    assert misspelt.exit_code == 2
+    assert "friends" in misspelt.output
     files = [option for topic in ("clicks", "conversions", "referral-events")
              for option in (f"--{topic}", str(source / f"{topic}.jsonl"))]  # fmt: skip
     out = replay(tmp_path, ["--config", str(config), *files])
