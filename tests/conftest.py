@@ -40,12 +40,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Marks what needs a broker, and leaves out the soak tests unless they are asked for by `-m`."""
+    """Marks what needs a broker and what is not traced; leaves out the soak tests unless they are asked for by `-m`."""
     soak_wanted = "soak" in (config.option.markexpr or "")
     kept, left_out = [], []
     for item in items:
         if _BROKER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.broker)
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.no_cover)  # to trace lines makes long work three to seven times as long
         (left_out if item.get_closest_marker("soak") and not soak_wanted else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)

@@ -154,6 +154,7 @@ def traffic(tmp_path_factory: pytest.TempPathFactory, seed: int) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_disorder_within_grace_changes_no_lead(traffic: Path) -> None:
     """Simulated days, in order and shaken."""
     config = CONFIG.replace('"form"', '"lead_form"')

@@ -34,6 +34,7 @@ def batches() -> Iterator[list[tuple[str, bytes, int]]]:
             batch = []
 
 
+@pytest.mark.slow
 def test_a_client_with_100_000_events_in_a_day_stays_bounded(record_property: pytest.RecordProperty) -> None:
     """Its state, what a commit writes of it, and what its person and orders keep. Times are shown, not judged."""
     run = Run(processor())

@@ -158,6 +158,7 @@ def compare(
         assert record == other, (where, name)
 
 
+@pytest.mark.slow
 def test_lives_with_erasures_are_worth_looking_at() -> None:
     seen: Counter[str] = Counter()
     for seed in range(30):

@@ -116,6 +116,7 @@ def test_what_one_referrer_takes_back_another_may_have_told_since(seed: int, siz
     assert other.last() == live(made, happenings).last()
 
 
+@pytest.mark.slow
 def test_lives_are_worth_looking_at() -> None:
     """Every status, reason and kind of clawback comes up."""
     statuses: Counter[str] = Counter()

@@ -215,6 +215,7 @@ def test_referred_customers_are_told_from_others_in_every_currency(tmp_path: Pat
     }
 
 
+@pytest.mark.slow
 def test_simulated_partners_are_paid(tmp_path: Path) -> None:
     """Most payouts of the simulator's are what the books say, and its reviews concern rewards that there are."""
     config = tmp_path / "app.toml"
