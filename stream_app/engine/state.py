@@ -165,11 +165,15 @@ class Timers:
 class KeyedStates:
     """The states of one processor in one task: a bounded cache of decoded ones over the store.
 
-    The cache has two parts: what was used by the commits that are not finished, and the rest, in order of last use.
+    The cache has three parts: what was used by the commits that are not finished; what took an event last, in order of
+    last use; and what was woken since. A key that was woken has had what it waited for, while the others' timers are
+    still to come: it is the first to go.
     """
 
     __slots__ = (
         "_capacity",
+        "_idle",
+        "_landing",
         "_old",
         "_overlay",
         "_store",
@@ -180,6 +184,7 @@ class KeyedStates:
         "misses",
         "processor",
         "tag",
+        "woken",
         "young",
     )
 
@@ -196,7 +201,12 @@ class KeyedStates:
         self.tag = processor.tag
         self.young: dict[bytes, Entry] = {}
         self._old: dict[bytes, Entry] = {}
+        self._idle: dict[bytes, Entry] = {}
         self.changed: dict[bytes, Entry] = {}
+        self.woken: list[bytes] = []
+        """Keys that were woken in the commit under construction, and took no event."""
+        self._landing: list[bytes] = []
+        """As `woken`, of the commit in flight."""
         self._store = store
         self._overlay = overlay
         self._timers = timers
@@ -223,7 +233,7 @@ class KeyedStates:
         entry = self.young.get(key)
         if entry is not None:
             return entry
-        entry = self._old.pop(key, None)
+        entry = self._old.pop(key, None) or self._idle.pop(key, None)
         if entry is None:
             self.misses += 1
             entry = self._load(key)
@@ -277,6 +287,8 @@ class KeyedStates:
             return False
         entry.due = 0  # the row is gone: saving puts a new one
         entry.state = self.processor.wake(key, entry.state, context)
+        if key not in self.changed:
+            self.woken.append(key)
         self.changed[key] = entry
         return True
 
@@ -306,22 +318,29 @@ class KeyedStates:
     def take(self) -> None:
         """The commit under construction is complete. What it changed stays cached: only `landed` evicts."""
         self.changed = {}
+        self._landing, self.woken = self.woken, []
 
     def landed(self) -> None:
         """The commit in flight is in the store: now, and only now, something may be evicted, but nothing that the next
-        one has changed already. What was used longest ago goes first, by commits."""
-        changed, used, old = self.changed, self.young, self._old
+        one has changed already. What was woken goes first, then what was used longest ago, by commits."""
+        changed, used, old, idle = self.changed, self.young, self._old, self._idle
         for key in changed:
             del used[key]
+        for key in self._landing:
+            if key in used:
+                idle[key] = used.pop(key)
         old.update(used)
         self.young = changed.copy()
-        surplus = len(old) - self._capacity
-        if surplus > 0:
-            for key in list(islice(old, surplus)):
-                del old[key]
+        surplus = len(old) + len(idle) - self._capacity
+        for entries in (idle, old):
+            if surplus > 0:
+                gone = list(islice(entries, surplus))
+                for key in gone:
+                    del entries[key]
+                surplus -= len(gone)
 
     def __len__(self) -> int:
-        return len(self.young) + len(self._old)
+        return len(self.young) + len(self._old) + len(self._idle)
 
 
 class _Committed:

@@ -180,6 +180,56 @@ def test_what_is_used_stays_cached() -> None:
     assert shelf.processor.loads.count(b"hot") <= 1
 
 
+def test_what_was_woken_goes_before_what_still_waits() -> None:
+    """A key that was woken has had what it waited for; others, used longer ago, are still to be woken: they stay."""
+    shelf = Shelf(capacity=8)
+    for n in range(4):
+        shelf.set(b"waits%d" % n, Note("x", due=900))
+        shelf.set(b"done%d" % n, Note("x", due=100))
+    shelf.commit()
+    assert len(shelf.wake(now=100)) == 4
+    shelf.commit()
+    assert shelf.get(b"done0") == "woken"
+    assert not shelf.processor.loads, "there is room"
+    for n in range(3):
+        shelf.set(b"new%d" % n, Note("x"))
+    shelf.commit()
+    assert len(shelf.states) == 8
+    shelf.processor.loads.clear()
+    assert len(shelf.wake(now=900)) == 4
+    assert not shelf.processor.loads
+    assert [shelf.get(b"done%d" % n) for n in range(4)] == ["woken"] * 4, "they come back from the store"
+
+
+def test_what_was_woken_and_took_an_event_stays_as_others_do() -> None:
+    """In the same commit, in the next one before the first has landed, or later."""
+    shelf = Shelf(capacity=6)
+    for key in (b"same", b"next", b"later"):
+        shelf.set(key, Note("x", due=100))
+    shelf.commit()
+    shelf.set(b"same", Note("event", due=100))
+    shelf.wake(now=100)
+    shelf.take()
+    shelf.set(b"next", Note("event", due=0))
+    shelf.land()
+    shelf.commit()
+    shelf.set(b"later", Note("event", due=0))
+    shelf.commit()
+    for n in range(3):
+        shelf.set(b"idle%d" % n, Note("x", due=200))
+        shelf.commit()
+    shelf.wake(now=200)
+    shelf.commit()
+    assert len(shelf.states) == 6
+    for n in range(3):
+        shelf.set(b"new%d" % n, Note("x"))
+    shelf.commit()
+    assert len(shelf.states) == 6
+    shelf.processor.loads.clear()
+    assert [shelf.get(key) for key in (b"same", b"next", b"later")] == ["woken", "event", "event"]
+    assert not shelf.processor.loads
+
+
 def test_rows_of_unfinished_commits_are_read_before_the_store() -> None:
     """First the commit being built, then the one on its way, then the store; a removal hides what is beneath it."""
     shelf = Shelf()
