@@ -106,6 +106,9 @@ def test_ctrl_c_ends_everything(broker: Broker, topic_prefix: str, tmp_path: Pat
     said = (tmp_path / "stderr").read_text()
     assert "everything has ended" in said
     assert all(gone(pid) for pid in processes(said))
+    logs = [path.read_bytes() for path in tmp_path.rglob("*.log")]
+    assert len(logs) >= 2
+    assert not any(log.count(b"\x1b") for log in logs), "logs are plain text"
 
 
 def test_the_end_of_a_part_ends_the_demo_and_says_why(broker: Broker, topic_prefix: str, tmp_path: Path) -> None:

@@ -345,6 +345,7 @@ class _Process(faust.Worker):  # type: ignore[misc]  # faust ships no usable typ
     def __init__(self, app: Any, *, deadline_s: float) -> None:
         self._deadline_s = deadline_s
         super().__init__(app, loglevel=None, logfile=None, redirect_stdouts=False, quiet=True)
+        self.spinner = None  # it would write control characters into the log
 
     def _on_sigterm(self) -> None:
         self._arm()
