@@ -84,13 +84,12 @@ class Publisher:
         sessions = head.ended if head.open is None or head.open.final else (*head.ended, head.open)
         for session in sessions:
             before = published.get(session.id)
-            if (
-                before is not None
-                and before.status == clients.CLOSED
-                and self.views.closes_at(session) <= stored.horizon
-                and not (everything and session.ordered)
-            ):
-                continue
+            if before is not None and before.status == clients.CLOSED:
+                closes_at = self.views.closes_at(session)
+                if closes_at <= since and not everything and not head.codes:
+                    continue  # no event in order since then can have touched it
+                if closes_at <= stored.horizon and not (everything and session.ordered):
+                    continue
             self._session(key, client_id, client, session, context)
         for converted in reversed(head.converted):
             record_id = conversion_id(client_id, converted.hit.id)
