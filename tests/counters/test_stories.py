@@ -127,6 +127,42 @@ def test_a_deal_that_is_lost_takes_its_revenue_back_in_the_window_of_the_change(
     assert (total["sums"]["revenue"], total["counts"]["leads"], total["rates"]["lead_to_won"]) == ("0.00", 1, "0")
 
 
+def test_what_happens_twice_in_one_minute_counts_twice(tmp_path: Path) -> None:
+    """Refunds of one amount in one minute, and a lead refused and reopened twice in one: the second of them is heard
+    in a later commit than the first, and is one more."""
+
+    def refund(number: int) -> Arrival:
+        ts = START + 30 * MINUTE + number * 1_000
+        more = {"kind": "refund", "order_id": "o1", "value": "10"}
+        record = {"event_id": f"r{number}", "client_id": "c1", "occurred_at": ts, "goal": "purchase"}
+        return ("conversions", record | more, ts)
+
+    def soon(number: int, status: str) -> Arrival:
+        ts = START + 30 * MINUTE + number * 1_000
+        return ("lead-updates", {"event_id": f"s{number}", "lead_id": "l1", "occurred_at": ts, "status": status}, ts)
+
+    world = World(settings(tmp_path), start_ms=START)
+    begun = [
+        *world.first(START),
+        click("c1", 1),
+        conversion("c1", 2, "purchase", value="100", order_id="o1"),
+        update("l1", 3, "new", source="fair", medium="offline"),
+    ]
+    parts = [
+        [refund(1), soon(1, "refused"), soon(2, "reopened")],
+        [refund(2), soon(3, "refused"), soon(4, "reopened")],
+    ]
+    world.live([begun, *parts], idle_ms=3 * 60 * MINUTE)
+    for record in world.counters():
+        if record["dimension"] == "all" and record["window"] == "total":
+            counts, sums = record["counts"], record["sums"]
+            assert (counts["refunds"], sums["refunded"], sums["revenue"]) == (2, "20.00", "80.00")
+            assert (counts["refused"], counts["reopened"]) == (2, 2)
+            break
+    else:
+        raise AssertionError("no total")
+
+
 def test_off_is_off(tmp_path: Path) -> None:
     """No counter, and nothing on its way to one."""
     world = World(settings(tmp_path, more="[counters]\nenabled = false\n"), start_ms=START)

@@ -128,12 +128,14 @@ def gather(gathered: Gathered, old: Lines, new: Lines) -> bool:
                 change[index] = change.get(index, 0) - n
             _add(gathered, cell, change)
             return True
+    gone = list(old)
     for line in new:
-        if line not in old:
+        if line in gone:
+            gone.remove(line)  # one for one: what happens twice in a minute is two equal lines
+        else:
             gather_line(gathered, line, 1)
-    for line in old:
-        if line not in new:
-            gather_line(gathered, line, -1)
+    for line in gone:
+        gather_line(gathered, line, -1)
     return False
 
 
