@@ -113,6 +113,22 @@ def life(seed: int, size: int = 36) -> tuple[list[Program], list[Happening]]:
     return made, sorted(happenings, key=lambda h: (h.at, h.id))
 
 
+def on_shared_clients(seed: int, happenings: list[Happening]) -> list[Happening]:
+    """The same life, but people use each other's clients and addresses, and several of them."""
+    rng = random.Random(f"clients {seed}")
+    clients = (*(f"c-{user}" for user in PEOPLE), "c-office", "c-home")
+    shared = []
+    for happening in happenings:
+        fields = dict(happening.fields)
+        for name in ("client", "client_id"):
+            if fields.get(name) and rng.random() < 0.5:
+                fields[name] = rng.choice(clients)
+        if happening.what == "enrolled" and rng.random() < 0.4:
+            fields["email"] = f"{rng.choice(PEOPLE)}@example.org"
+        shared.append(happening._replace(fields=fields))
+    return shared
+
+
 class Teller:
     """Plays the part of journeys, and of the programmes: what is known at a time, as letters."""
 
@@ -276,4 +292,4 @@ def _iso(ms: int) -> str:
     return rfc3339(ms)
 
 
-__all__ = ["Happening", "life", "live", "msgspec", "with_money"]
+__all__ = ["Happening", "life", "live", "msgspec", "on_shared_clients", "with_money"]

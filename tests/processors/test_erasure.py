@@ -237,11 +237,12 @@ def test_an_enrolment_that_came_too_soon_may_be_sent_again(first: str) -> None:
     """Whichever of both was heard first: it came to nothing, so it is no duplicate when the erasure is done."""
     net = Net(program(levels=("10%",)))
     net.send(enrolled(0, "anna", "ANNA"))
-    records = [erase(MINUTE, "anna"), enrolled(2 * MINUTE, "anna", "HANNA")]
+    records = [erase(MINUTE, "anna"), enrolled(2 * MINUTE, "anna", "HANNA", client_id="c-hers")]
     for record in records if first == "erased" else records[::-1]:
         net.send(record)
     net.pass_time(T0 + DONE + 2 * MINUTE)
     assert net.person("anna").memberships == ()
+    assert "c-hers" not in net.forgotten, "nor does it say whose the client is"
     net.send(enrolled(2 * MINUTE, "anna", "HANNA", ts=DONE + 2 * MINUTE))
     assert [claim.user for claim in net.person("anna").claimed.values()] == ["anna"]
     assert net.counts["duplicates"] == 0

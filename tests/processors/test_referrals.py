@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -398,6 +399,151 @@ def test_a_code_belongs_to_whoever_claimed_it_first() -> None:
     net.pass_time(T0 + 3 * HOUR)
     net.send(bought(3 * HOUR, "c-d", via=("sAvE", 2 * HOUR)))
     assert [r[0] for r in net.rewards] == ["boris"]
+
+
+# --- who turns out to be whom --------------------------------------------------------------------------------
+
+LATE = [30 * MINUTE, 80 * MINUTE]
+"""How long after a purchase the link is heard of, which came half an hour after it: before it settles, or behind."""
+
+
+def linked(at: int, heard: int, by: str = "purchase", event_id: str = "link") -> Any:
+    """An event that says that c-boris is Boris, at `at`; heard of at `heard`."""
+    if by == "purchase":
+        return (*bought(at, "c-boris", "0", user="boris", paid=False, event_id=event_id)[:3], T0 + heard)
+    return enrolled(at, "boris", "BORIS2", client_id="c-boris", ts=heard, event_id=event_id)
+
+
+@pytest.mark.parametrize("late", LATE)
+@pytest.mark.parametrize("by", ["purchase", "enrolment"])
+def test_what_a_client_is_bound_to_counts_for_its_user_from_the_link_on(by: str, late: int) -> None:
+    """One level up: Clara buys through Boris before he is known to be somebody whom Anna has brought, and after it."""
+    net = Net(program(levels=("10%", "5%")))
+    net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "boris", "BORIS"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", "2", via=("anna", 2 * HOUR)))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-clara", "1000", via=("boris", DAY - HOUR)))
+    net.send(linked(DAY + 30 * MINUTE, DAY + late, by))
+    for event_id, value in (("lina", "100"), ("link", "200"), ("linz", "400")):
+        sale = bought(DAY + 30 * MINUTE, "c-clara", value, event_id=event_id)
+        net.send((*sale[:3], T0 + DAY + 80 * MINUTE))
+    net.pass_time(T0 + 3 * DAY)
+    assert [amount for user, level, amount, _ in net.rewards if (user, level) == ("anna", 2)] == ["10.00", "20.00"]
+    check_books(net)
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_binding_of_ones_own_stands_until_a_client_with_an_earlier_one_is_known(late: int) -> None:
+    """The earliest wins, for what comes from the link on; what came before stays as it was paid."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "daina", "DAINA"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", "10", via=("anna", 2 * HOUR), paid=False))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-new", "100", user="boris", via=("daina", DAY - HOUR)))
+    net.send(linked(DAY + 30 * MINUTE, DAY + late))
+    net.pass_time(T0 + DAY + 3 * HOUR)
+    net.send(bought(DAY + 3 * HOUR, "c-new", "1000", user="boris"))
+    net.pass_time(T0 + 3 * DAY)
+    paid = [(user, amount) for user, _, amount, _ in net.rewards if amount != "0.00"]
+    assert paid == [("anna", "1.00"), ("anna", "100.00"), ("daina", "10.00")]
+    assert (net.person("anna").bound, net.person("daina").bound) == ({"friends": 1}, {})
+    check_books(net)
+
+
+@pytest.mark.parametrize(("link", "late", "reasons"), [(30, 30, []), (30, 80, []), (-30, 20, ["existing_customer"])])
+def test_a_client_that_paid_makes_its_user_a_customer_from_the_link_on(
+    link: int, late: int, reasons: list[str]
+) -> None:
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"), bought(3 * HOUR, "c-boris", "10"))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-new", user="boris", via=("anna", DAY - HOUR)))
+    net.send(linked(DAY + link * MINUTE, DAY + late * MINUTE))
+    net.pass_time(T0 + 3 * DAY)
+    assert [r["reasons"] for r in net.last().values() if r["amount"] == "100.00"] == [reasons]
+    check_books(net)
+
+
+@pytest.mark.parametrize(("link", "late", "bound"), [(30, 30, 0), (30, 80, 0), (-30, 20, 1)])
+def test_codes_that_a_client_brought_bind_whoever_enrols_from_the_link_on(link: int, late: int, bound: int) -> None:
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"), visited(3 * HOUR, "s", "anna", client="c-boris"))
+    net.pass_time(T0 + DAY)
+    net.send(enrolled(DAY, "boris", "BORIS"))
+    net.send(
+        bought(DAY + 1, "c-new", user="boris", via=("anna", DAY - HOUR), goal="signup")
+    )  # whose code it is is known
+    net.send(linked(DAY + link * MINUTE, DAY + late * MINUTE))
+    net.pass_time(T0 + 3 * DAY)
+    assert sum(net.person("anna").bound.values()) == bound
+
+
+@pytest.mark.parametrize("first", [20, 30])
+@pytest.mark.parametrize(
+    ("taken_back", "by"), [("", "purchase"), ("link", "purchase"), ("link0", "purchase"), ("link0", "enrolment")]
+)
+def test_of_several_links_the_earliest_that_stands_counts(first: int, taken_back: str, by: str) -> None:
+    """Whichever is heard of first, and taken back before it settles: as if that had never been heard of."""
+    net = Net(program(levels=("10%", "5%")))
+    net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "boris", "BORIS"))
+    net.pass_time(T0 + 3 * HOUR)
+    net.send(bought(3 * HOUR, "c-boris", "2", via=("anna", 2 * HOUR)))
+    net.pass_time(T0 + DAY)
+    links = {
+        20: linked(DAY + 20 * MINUTE, DAY + HOUR, event_id="link0"),
+        30: linked(DAY + 30 * MINUTE, DAY + HOUR, by),
+    }
+    for at in (first, 50 - first):
+        net.send(links[at])
+    net.send((*bought(DAY + 25 * MINUTE, "c-clara", "1000", via=("boris", DAY - HOUR))[:3], T0 + DAY + HOUR))
+    net.send((*bought(DAY + 35 * MINUTE, "c-clara", "2000")[:3], T0 + DAY + HOUR))
+    if taken_back:
+        net.send(unbought(links[20 if taken_back == "link0" else 30]))
+    net.pass_time(T0 + 3 * DAY)
+    paid = [amount for user, level, amount, _ in net.rewards if (user, level) == ("anna", 2)]
+    assert paid == (["100.00"] if taken_back == "link0" else ["100.00", "50.00"])
+    check_books(net)
+
+
+def test_an_earlier_link_that_is_much_too_late_and_taken_back_leaves_the_settled_one() -> None:
+    net = Net(program())
+    net.pass_time(T0 + DAY)
+    net.send(linked(DAY, DAY))
+    net.pass_time(T0 + 2 * DAY)
+    much_too_late = linked(HOUR, 2 * DAY, event_id="late")
+    for letter, since in ((much_too_late, (T0 + HOUR, "late")), (unbought(much_too_late), (T0 + DAY, "link"))):
+        net.send(letter)
+        assert net.person("\x1fc-boris").users["boris"].since == since
+
+
+def test_a_link_that_moves_is_told_anew() -> None:
+    """An event of the same id that is earlier takes the place of the one known; a client of another id is let go."""
+    net = Net(program())
+    net.pass_time(T0 + DAY)
+    for at, client in ((30, "c-boris"), (20, "c-boris"), (10, "c-other")):
+        net.send((*bought(DAY + at * MINUTE, client, "0", user="boris", event_id="link")[:3], T0 + DAY + HOUR))
+        assert {name: heir.since for name, heir in net.person(f"\x1f{client}").users.items()} == {
+            "boris": (T0 + DAY + at * MINUTE, "link")
+        }
+    assert net.person("\x1fc-boris") is None or not net.person("\x1fc-boris").users
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_referrer_who_turns_out_to_be_the_buyer_later_was_somebody_else(late: int) -> None:
+    """Who enrols after the purchase with the buyer's client or address is paid for it, whenever that is heard of."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-boris", via=("anna", DAY - HOUR), email="boris@example.org"))
+    mine = {"client_id": "c-boris", "email": "boris@example.org"}
+    net.send(enrolled(DAY + 30 * MINUTE, "anna", "ANNA2", ts=DAY + late, **mine))
+    net.pass_time(T0 + DAY + 2 * HOUR)
+    net.send(bought(DAY + 2 * HOUR, "c-boris", "1"))
+    net.pass_time(T0 + 3 * DAY)
+    assert sorted((r["amount"], r["reasons"]) for r in net.last().values()) == [("0.10", ["own_code"]), ("100.00", [])]
+    check_books(net)
 
 
 # --- fraud ---------------------------------------------------------------------------------------------------

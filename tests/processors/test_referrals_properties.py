@@ -14,7 +14,7 @@ import pytest
 
 from stream_app.domain.referral.ledger import Sums, sums_of
 from stream_app.domain.referral.programs import Program
-from tests.processors.referral_lives import Happening, life, live, with_money
+from tests.processors.referral_lives import Happening, life, live, on_shared_clients, with_money
 from tests.processors.referral_net import Net
 
 LIVES = int(os.environ.get("STREAM_APP_LIVES", "40"))
@@ -103,6 +103,31 @@ def test_any_order_within_grace_gives_the_same_books(seeds: range) -> None:
         check_books(in_order)
         for _ in in_other_orders(seed, made, happenings, in_order):
             pass
+
+
+@pytest.mark.parametrize("seeds", PARTS, ids=str)
+def test_any_order_gives_the_same_books_whoever_uses_whose_client(seeds: range) -> None:
+    """Who is known to be whom, since when, and with whose address, is as late as everything else."""
+    for seed in seeds:
+        made, happenings = life(seed)
+        happenings = with_money(seed, made, on_shared_clients(seed, happenings))
+        in_order = live(made, happenings)
+        check_books(in_order)
+        for _ in in_other_orders(seed, made, happenings, in_order):
+            pass
+
+
+@pytest.mark.parametrize(("seed", "size", "variant"), [(511, 36, 1), (1287, 36, 0), (10_095, 70, 0)])
+def test_who_becomes_known_after_a_purchase_was_nobody_known_before(seed: int, size: int, variant: int) -> None:
+    """Lives in which a client's binding counted for its user's purchases before the link if that was heard early."""
+    made, happenings = life(seed, size)
+    happenings = with_money(seed, made, happenings)
+    in_order = live(made, happenings)
+    other = live(made, happenings, delays=random.Random(f"{seed}/{variant}"), mix=variant)
+    check_books(other)
+    assert other.last() == in_order.last()
+    assert refusals(other) == refusals(in_order)
+    assert customers(other) == customers(in_order)
 
 
 @pytest.mark.parametrize(("seed", "size", "variant"), [(1190, 36, 1), (10_382, 70, 0)])

@@ -16,13 +16,13 @@ from stream_app.domain.referral.facts import (
     COUPON_SITE,
     PAID_AD,
     Binding,
+    Inherited,
     Moment,
     Purchase,
     Visit,
     Walk,
 )
 from stream_app.domain.referral.programs import Program, Programs
-from stream_app.domain.times import LATEST_MS
 
 Answers = Mapping[str, tuple[Claim, ...]]
 """Code → its owner's claims; codes that nobody claimed are missing."""
@@ -33,13 +33,13 @@ class Enrolment(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     at: int
     event_id: str
-    client: str = ""
 
 
 class Settled(msgspec.Struct, gc=False, array_like=True):
     """What is known of a buyer up to the settled horizon."""
 
     bindings: tuple[Binding, ...] = ()
+    """Those that the person made; which of them stand, `Bindings` says."""
     counts: dict[str, int] = {}  # msgspec copies it for each struct
     """Programme → qualifying purchases so far."""
     first_paid: Moment | None = None
@@ -47,6 +47,30 @@ class Settled(msgspec.Struct, gc=False, array_like=True):
     def copied(self) -> Settled:
         """One that may be folded on."""
         return Settled(self.bindings, dict(self.counts), self.first_paid)
+
+
+class Bindings(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A person's bindings over time: their own, and those of clients that they were known to have later."""
+
+    made: tuple[Binding, ...] = ()
+    inherited: tuple[tuple[Moment, tuple[Binding, ...]], ...] = ()
+    """Since when they are this person's, and which."""
+
+    def by(self, moment: Moment, programs: Programs) -> tuple[Binding, ...]:
+        """Those that stand at a moment: the earliest win, among all that were made, and were this person's, by then.
+
+        What a client did counts from the event on that says whose it is, however late that is heard of (semantics 42).
+        """
+        made = tuple(b for b in self.made if b.moment <= moment)
+        theirs = [b for since, bindings in self.inherited if since <= moment for b in bindings if b.moment <= moment]
+        if not theirs:
+            return made
+        stand: tuple[Binding, ...] = ()
+        for binding in sorted({*made, *theirs}, key=lambda b: (b.moment, b.program, b.referrer, b.code)):
+            program = programs.by_name.get(binding.program)
+            if program is None or _may_bind(stand, program, programs):
+                stand = (*stand, binding)
+        return stand
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -78,8 +102,7 @@ class Person(msgspec.Struct, gc=False):
     key: str
     known: Mapping[str, Moment] = {}
     """Contact → first paid conversion of anybody else with it."""
-    inherited: tuple[Binding, ...] = ()
-    inherited_paid: tuple[Moment, ...] = ()
+    inherited: tuple[Inherited, ...] = ()
 
 
 class Buyer:
@@ -89,11 +112,14 @@ class Buyer:
         self._programs = programs
         self._answers = answers
         self._person = person
+        self._inherited = tuple((i.since, i.bindings) for i in person.inherited)
+        self._standing: tuple[Binding, ...] = ()
+        """Bindings as of the step that is taken."""
         self.state = settled.copied()
 
     def decide(self, purchase: Purchase) -> tuple[Decided, ...]:
         """Takes the next conversion; what it comes to. More than one only where all concerned are not exclusive."""
-        self._inherit(purchase.moment)
+        self._standing = self.bindings.by(purchase.moment, self._programs)
         decided = self._decide(purchase)
         if purchase.paid and (self.state.first_paid is None or purchase.moment < self.state.first_paid):
             self.state.first_paid = purchase.moment
@@ -102,24 +128,25 @@ class Buyer:
     def enrol(self, enrolment: Enrolment, visits: Sequence[Visit]) -> None:
         """Binds somebody who joins a programme while a captured code is live."""
         moment = (enrolment.at, enrolment.event_id)
-        self._inherit(moment)
+        self._standing = self.bindings.by(moment, self._programs)
         found = [c for c in self._links(enrolment.at, visits) if c.valid and not self._is_own(c)]
         for candidate in self._winners(found):
             if self._may_bind(candidate.program) and not self._is_customer(candidate, moment, ()):
                 self._bind(candidate, moment)
 
-    def inherit_all(self) -> None:
-        """Takes in what the person did before being known, up to now."""
-        self._inherit((LATEST_MS, ""))
+    @property
+    def bindings(self) -> Bindings:
+        """As far as has been decided."""
+        return Bindings(self.state.bindings, self._inherited)
 
     # --- steps -----------------------------------------------------------------------------------------------
 
     def _decide(self, purchase: Purchase) -> tuple[Decided, ...]:
         offered = self._candidates(purchase)
         candidates = [c for c in offered if c.program.qualifies(purchase.goal, purchase.status)]
-        bound = [b for b in self.state.bindings if self._pays(b, purchase)]
+        bound = [b for b in self._standing if self._pays(b, purchase)]
         decided: list[Decided | None] = []
-        if not self.state.bindings:
+        if not self._standing:
             fresh = [c for c in candidates if c.valid and not self._is_own(c)]
             winners = self._winners(fresh)
             if not winners:
@@ -130,11 +157,11 @@ class Buyer:
                 if self._is_customer(winner, purchase.moment, contacts_of(purchase)):
                     decided.append(_block(winner, "existing_customer"))
                     continue
-                self._bind(winner, purchase.moment)
-                decided.append(self._count(self.state.bindings[-1], winner.program, purchase, winner.flags, ()))
+                binding = self._bind(winner, purchase.moment)
+                decided.append(self._count(binding, winner.program, purchase, winner.flags, ()))
             return tuple(d for d in decided if d is not None)
         refused = any(
-            c.claim.user not in {b.referrer for b in self.state.bindings} and not self._is_own(c) and c.valid
+            c.claim.user not in {b.referrer for b in self._standing} and not self._is_own(c) and c.valid
             for c in candidates
             if not self._may_bind(c.program)
         )
@@ -149,22 +176,9 @@ class Buyer:
             if self._order_counts(winner.program, purchase) and not self._is_customer(
                 winner, purchase.moment, contacts_of(purchase)
             ):
-                self._bind(winner, purchase.moment)
-                decided.append(self._count(self.state.bindings[-1], winner.program, purchase, winner.flags, ()))
+                binding = self._bind(winner, purchase.moment)
+                decided.append(self._count(binding, winner.program, purchase, winner.flags, ()))
         return tuple(d for d in decided if d is not None)
-
-    def _inherit(self, until: Moment) -> None:
-        """Bindings made before the person was known: the earliest wins."""
-        for binding in sorted(self._person.inherited, key=lambda b: b.moment):
-            program = self._programs.by_name.get(binding.program)
-            if program is None or binding.moment > until or binding in self.state.bindings:
-                continue
-            later = [b for b in self.state.bindings if b.moment > binding.moment]
-            if later and (program.exclusive or any(b.program == binding.program for b in later)):
-                kept = tuple(b for b in self.state.bindings if b.moment <= binding.moment)
-                self.state.bindings = kept
-            if self._may_bind(program):
-                self.state.bindings = (*self.state.bindings, binding)
 
     def _candidates(self, purchase: Purchase) -> list[_Candidate]:
         """Codes given with the conversion first; only if none of them is anybody's, captured ones."""
@@ -216,18 +230,13 @@ class Buyer:
         return [winner] if winner is not None else []
 
     def _may_bind(self, program: Program) -> bool:
-        bindings = self.state.bindings
-        if not bindings:
-            return True
-        return not program.exclusive and all(
-            b.program != program.name and not self._programs.by_name[b.program].exclusive
-            for b in bindings
-            if b.program in self._programs.by_name
-        )
+        return _may_bind(self._standing, program, self._programs)
 
-    def _bind(self, candidate: _Candidate, moment: Moment) -> None:
+    def _bind(self, candidate: _Candidate, moment: Moment) -> Binding:
         binding = Binding(candidate.program.name, candidate.claim.user, candidate.code, *moment)
         self.state.bindings = (*self.state.bindings, binding)
+        self._standing = (*self._standing, binding)
+        return binding
 
     def _is_own(self, candidate: _Candidate) -> bool:
         return candidate.claim.user == self._person.key
@@ -236,10 +245,10 @@ class Buyer:
         """A paid conversion of the same person, or of anybody with this conversion's contacts, before the captured
         visit, or before this conversion for a code given with it (semantics 47)."""
         before = min(candidate.since, moment)
-        own = self.state.first_paid
-        known = [self._person.known[contact] for contact in contacts if contact in self._person.known]
-        paid = [*known, *self._person.inherited_paid, *([own] if own is not None else [])]
-        return any(first < before for first in paid)
+        paid = [self._person.known.get(contact) for contact in contacts]
+        paid += [i.first_paid for i in self._person.inherited if i.since <= moment]
+        paid.append(self.state.first_paid)
+        return any(first is not None and first < before for first in paid)
 
     def _pays(self, binding: Binding, purchase: Purchase) -> bool:
         program = self._programs.by_name.get(binding.program)
@@ -293,6 +302,17 @@ class Buyer:
             if self._is_own(candidate):
                 return (_block(candidate, "own_code"),)
         return ()
+
+
+def _may_bind(bindings: tuple[Binding, ...], program: Program, programs: Programs) -> bool:
+    """Whether somebody with these bindings may be bound in a programme, too."""
+    if not bindings:
+        return True
+    return not program.exclusive and all(
+        b.program != program.name and not programs.by_name[b.program].exclusive
+        for b in bindings
+        if b.program in programs.by_name
+    )
 
 
 def _later(winner: _Candidate | None, candidate: _Candidate) -> _Candidate:

@@ -153,9 +153,10 @@ class Binding(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Alias(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Body of `referral-alias`: the client is this user's."""
+    """Body of `referral-alias`: the client is the teller's."""
 
-    user: str
+    since: Moment
+    """Of the first event that says so."""
 
 
 class Sales(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -168,8 +169,10 @@ class Sales(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Inherited(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Body of `referral-inherited`: what the client did as nobody known."""
+    """Body of `referral-inherited`: what the client did as nobody known. It is the user's `since` the first event that
+    says whose the client is, and of nothing before."""
 
+    since: Moment
     bindings: tuple[Binding, ...] = ()
     first_paid: Moment | None = None
     visits: tuple[Visit, ...] = ()

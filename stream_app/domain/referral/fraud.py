@@ -50,9 +50,10 @@ class Owed(msgspec.Struct, frozen=True, gc=False):
 def owed_to_referrer(
     walk: Walk, program: Program, user: str, memberships: Iterable[Membership], exchange: Exchange
 ) -> Owed | None:
-    """The reward of the ancestor at `walk.level`; None if the level is not paid and nobody needs to know why."""
-    kept = tuple(memberships)
+    """The reward of the ancestor at `walk.level`; None if the level is not paid and nobody needs to know why. As of the
+    conversion: who enrols later with the buyer's client or address was somebody else then, as far as anybody knew."""
     purchase = walk.purchase
+    kept = tuple(m for m in memberships if m.at <= purchase.at)
     membership = enrolled_at(kept, program.name, purchase.at)
     latest = membership or next((m for m in reversed(kept) if m.joined and m.program == program.name), None)
     basis = purchase.profit if program.basis == "profit" else purchase.value

@@ -12,9 +12,9 @@ import msgspec
 from stream_app.domain.ids import SEPARATOR, content_digest
 from stream_app.domain.money import add
 from stream_app.domain.referral import ledger
-from stream_app.domain.referral.buyer import shown_person
+from stream_app.domain.referral.buyer import Bindings, shown_person
 from stream_app.domain.referral.counting import Cell, Place, Revenue, counts_of, places
-from stream_app.domain.referral.facts import WALK, Binding, Walk, without_traces
+from stream_app.domain.referral.facts import WALK, Walk, without_traces
 from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer, settled
 from stream_app.domain.referral.ledger import (
     APPROVED,
@@ -129,7 +129,7 @@ class Bookkeeper:
         key: bytes,
         books: Books,
         memberships: tuple[Membership, ...],
-        bindings: tuple[Binding, ...],
+        bindings: Bindings,
         context: Context[Any],
         now: int,
         *,
@@ -274,12 +274,12 @@ class Bookkeeper:
         return owed_to_referrer(walk, program, self._person, self._memberships, self._programs.exchange)
 
     def _next(self, walk: Walk, program: Program | None) -> str:
-        """The next ancestor, by bindings made at or before the conversion; empty: the walk ends here."""
+        """The next ancestor, by bindings as of the conversion; empty: the walk ends here."""
         if program is None or not walk.level or walk.level >= _levels(program) or walk.blocks:
             return ""
-        made = [b for b in self._bindings if b.moment <= walk.moment]
-        same = [b for b in made if b.program == walk.program]
-        chosen = min(same or made, key=lambda b: b.moment, default=None)
+        bindings = self._bindings.by(walk.moment, self._programs)
+        same = [b for b in bindings if b.program == walk.program]
+        chosen = min(same or bindings, key=lambda b: b.moment, default=None)
         if chosen is None or chosen.referrer in (*walk.chain, self._person):
             return ""
         return chosen.referrer

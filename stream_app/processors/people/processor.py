@@ -20,7 +20,7 @@ from stream_app.domain.events import money_of
 from stream_app.domain.ids import SEPARATOR, content_digest, remembered
 from stream_app.domain.referral import facts
 from stream_app.domain.referral import member as members
-from stream_app.domain.referral.buyer import Buyer, Decided, Enrolment, Settled, contacts_of, walk_of
+from stream_app.domain.referral.buyer import Bindings, Buyer, Decided, Enrolment, Settled, contacts_of, walk_of
 from stream_app.domain.referral.buyer import Person as Deciding
 from stream_app.domain.referral.codes import Claim, normal_code
 from stream_app.domain.referral.cohorts import NO_SALES, corrected, merged, sale_of
@@ -46,7 +46,7 @@ from stream_app.domain.referral.facts import (
 from stream_app.domain.referral.ledger import Entry, Sums, reward_id
 from stream_app.domain.referral.member import Erasure, Invited, Membership
 from stream_app.domain.referral.programs import Programs
-from stream_app.domain.times import DAY_MS, MINUTE_MS
+from stream_app.domain.times import DAY_MS, LATEST_MS, MINUTE_MS
 from stream_app.engine.processor import Context, DeadLetterReason, Decoder, Place, Rejected, Rows
 from stream_app.processors.codes import CODE_KEY, CONTACT_KEY, claim_letter
 from stream_app.processors.facts import Letter, encode_body
@@ -68,8 +68,10 @@ from stream_app.processors.people.state import (
     MAX_SEEN,
     SOLD_ROWS,
     Erasing,
+    Heir,
     Held,
     IpCount,
+    Linked,
     Person,
     Referred,
     Sold,
@@ -85,6 +87,7 @@ _BUYS = frozenset({facts.CONVERSION, facts.ANSWER, facts.KNOWN, facts.INHERITED,
 """Kinds that a person hears as a buyer."""
 _NOTES = {facts.ANSWER: "answers", facts.KNOWN: "known", facts.INHERITED: "inherited"}
 """Kinds of which the last is kept by id, and where."""
+_LATEST: Moment = (LATEST_MS, "")
 
 
 class PeopleProcessor:
@@ -186,7 +189,7 @@ class _Work:
         """Something was heard that may change what follows from purchases and enrolments."""
         self.counts = False
         """Something else was heard that figures show."""
-        self.bindings: tuple[Binding, ...] = ()
+        self.bindings = Bindings()
         self.sales = NO_SALES
         self.adopted: list[Entry] = []
         self.renames: list[Renamed] = []
@@ -290,7 +293,7 @@ class _Work:
             if (placed.at, repr(placed)) < (same.at, repr(same)):
                 self.person.memberships = tuple(m for m in self.person.memberships if m is not same)
                 self._membership(msgspec.structs.replace(what, origin=tuple(self.context.origin(event))))
-                self._unalias(same.client)
+                self._unlink(same.client, same.moment)
 
     def _membership(self, membership: Membership) -> None:
         person = self.person
@@ -299,8 +302,7 @@ class _Work:
         self.members_changed = self.buys = True
         if membership.joined:
             person.enrolling[membership.event_id] = self._settles(membership.at)
-            if membership.client:
-                self._alias(membership.client)
+            self._link(membership.client, membership.moment)
 
     # --- erasure -------------------------------------------------------------------------------------
 
@@ -344,11 +346,13 @@ class _Work:
             return
         later = person.erasing.event_id if person.erasing is not None else ""
         person.erasing = Erasing(at, erasure.event_id, _erased_at(at, self.house))
-        for membership in person.memberships:
-            if membership.at > at and membership.event_id != later:
-                self._may_come_again(membership.event_id)
+        undone = [m for m in person.memberships if m.at > at]
         person.memberships = tuple(m for m in person.memberships if m.at <= at)
         person.enrolling = {m.event_id: s for m in person.memberships if (s := person.enrolling.get(m.event_id))}
+        for membership in undone:
+            if membership.event_id != later:
+                self._may_come_again(membership.event_id)
+            self._unlink(membership.client, membership.moment)
         for program in self.programs.by_name:
             self._membership(Membership(at, erasure.event_id, program, joined=False))
 
@@ -519,12 +523,13 @@ class _Work:
         elif purchase is None:
             self._tell(held, {}, {})
             del person.held[name]
-            if held.purchase.user:
-                self._unalias(held.purchase.client)
+            self._unlink(held.purchase.client, held.purchase.moment)
         else:
-            held.purchase = _compared(purchase)
-        if purchase is not None and purchase.user and purchase.client:
-            self._alias(purchase.client)
+            before, held.purchase = held.purchase, _compared(purchase)
+            if (before.client, before.moment) != (purchase.client, purchase.moment):
+                self._unlink(before.client, before.moment)
+        if purchase is not None:
+            self._link(purchase.client, purchase.moment)
 
     def _sold(self, sold: Sold, purchase: Purchase | None) -> None:
         """A settled purchase was refunded, or withdrawn. How it was decided stays."""
@@ -536,34 +541,53 @@ class _Work:
         sold.purchase = _sold(purchase, sold.decided)
         self._tell(sold, *self._follows(sold.id, sold.purchase, sold.decided))
 
-    def _alias(self, client: str) -> None:
-        """Asks the client what this user did before being known."""
-        person = self.person
-        if client not in person.clients and len(person.clients) < MAX_CLIENTS and not self.name.startswith(CLIENT):
-            person.clients[client] = False
-            letter = encode_body(Letter(self.name, Alias(self.name)))
-            self.context.forward(facts.ALIAS, (CLIENT + client).encode(), letter)
+    def _link(self, client: str, moment: Moment) -> None:
+        """Something says that the client is this user's: it is told since when, and says what it did before being
+        known."""
+        clients = self.person.clients
+        linked = clients.get(client)
+        if linked is None and (not client or len(clients) >= MAX_CLIENTS or self.name.startswith(CLIENT)):
+            return
+        if linked is None or moment < linked.since:
+            clients[client] = Linked(moment, linked.settled if linked is not None else None)
+            self._alias(client, Alias(moment))
 
-    def _unalias(self, client: str) -> None:
-        """What said whose the client is does not stand: unless something else says it, it is told so."""
+    def _unlink(self, client: str, moment: Moment) -> None:
+        """What said so does not stand. Unless something else does, the client is no more this user's."""
         person = self.person
-        if person.clients.get(client) is not False:
+        linked = person.clients.get(client)
+        if linked is None or linked.since != moment or linked.settled == moment:
             return
-        if any(held.purchase.user and held.purchase.client == client for held in person.held.values()):
-            return
-        if any(membership.client == client for membership in person.memberships):
-            return
-        del person.clients[client]
-        self.context.forward(facts.ALIAS, (CLIENT + client).encode(), encode_body(Letter(self.name, None)))
+        moments = [held.purchase.moment for held in person.held.values() if held.purchase.client == client]
+        moments += [m.moment for m in person.memberships if m.joined and m.client == client]
+        if linked.settled is not None:
+            moments.append(linked.settled)
+        if not moments:
+            del person.clients[client]
+            self._alias(client, None)
+        elif (since := min(moments)) != moment:
+            person.clients[client] = Linked(since, linked.settled)
+            self._alias(client, Alias(since))
+
+    def _link_settles(self, client: str, moment: Moment) -> None:
+        """What says that the client is this user's can be taken back no more."""
+        linked = self.person.clients.get(client)
+        if linked is not None and (linked.settled is None or moment < linked.settled):
+            self.person.clients[client] = Linked(linked.since, moment)
+
+    def _alias(self, client: str, alias: Alias | None) -> None:
+        self.context.forward(facts.ALIAS, (CLIENT + client).encode(), encode_body(Letter(self.name, alias)))
 
     def _is_users(self, user: str, alias: Alias | None) -> None:
-        """As a client: it is a user's, or is not after all."""
+        """As a client: since when it is a user's, or that it is not after all."""
         users = self.person.users
+        heir = users.get(user)
         if alias is None:
-            if users.pop(user, 0):
+            if heir is not None and heir.told:
                 self.context.forward(facts.INHERITED, user.encode(), encode_body(Letter(self.name, None)))
-        elif len(users) < MAX_CLIENTS:
-            users.setdefault(user, 0)
+            users.pop(user, None)
+        elif heir is not None or len(users) < MAX_CLIENTS:
+            users[user] = Heir(alias.since, heir.told if heir is not None else 0)
 
     def _settles(self, at: int) -> int:
         return max(at + self.house.grace_ms, self.context.now) + MINUTE_MS
@@ -605,7 +629,7 @@ class _Work:
     def _decide(self) -> None:
         person, now = self.person, self.now
         if not (person.held or person.enrolling or person.inherited):
-            self.bindings, self.first_paid = person.settled.bindings, person.settled.first_paid
+            self.bindings, self.first_paid = Bindings(person.settled.bindings), person.settled.first_paid
             self.sales = person.sales
             return
         steps: list[tuple[Moment, str, Held | Membership]] = [
@@ -617,7 +641,6 @@ class _Work:
         buyer = Buyer(self.programs, self._answers(), self._deciding(), person.settled)
         early = len(person.held) - MAX_OPEN
         settling = True
-        visits = self._visits()
         for _, name, step in steps:
             if isinstance(step, Held):
                 decided = () if step.purchase.withdrawn else buyer.decide(step.purchase)
@@ -627,14 +650,13 @@ class _Work:
                     early -= 1
                     self._keep_sold(name, step, decided)
             else:
-                buyer.enrol(Enrolment(step.at, step.event_id, step.client), visits)
+                buyer.enrol(Enrolment(step.at, step.event_id), self._visits(step.moment))
                 settling = settling and person.enrolling[step.event_id] <= now
                 if settling:
                     del person.enrolling[step.event_id]
             if settling:
                 person.settled = buyer.state.copied()
-        buyer.inherit_all()
-        self.bindings = buyer.state.bindings
+        self.bindings = buyer.bindings
         self.first_paid = buyer.state.first_paid
         self.sales = merged(person.sales, *(sale_of(held.purchase) for held in person.held.values()))
 
@@ -646,14 +668,14 @@ class _Work:
         return Deciding(
             self.name,
             {contact: (known.at, known.event_id) for contact, known in person.known.items()},
-            tuple(b for inherited in person.inherited.values() for b in inherited.bindings),
-            tuple(i.first_paid for i in person.inherited.values() if i.first_paid is not None),
+            tuple(person.inherited[client] for client in sorted(person.inherited)),
         )
 
-    def _visits(self) -> list[Visit]:
+    def _visits(self, moment: Moment) -> list[Visit]:
+        """Captured codes, as far as they are this person's by then."""
         person = self.person
         visits = [v for group in person.captured.values() for v in group]
-        visits.extend(v for inherited in person.inherited.values() for v in inherited.visits)
+        visits.extend(v for i in person.inherited.values() if i.since <= moment for v in i.visits)
         return sorted(set(visits), key=lambda v: (v.at, v.code, v.flags))
 
     def _follows(
@@ -697,8 +719,7 @@ class _Work:
         person = self.person
         del person.held[name]
         purchase = held.purchase
-        if purchase.client in person.clients:
-            person.clients[purchase.client] = True
+        self._link_settles(purchase.client, purchase.moment)
         if purchase.paid:
             for contact in contacts_of(purchase):
                 first = person.paid_by.get(contact)
@@ -723,9 +744,9 @@ class _Work:
             for code in (*purchase.codes, *(visit.code for visit in purchase.visits)):
                 wanted[code] = max(wanted.get(code, 0), purchase.at)
         if person.enrolling:
-            latest = max(m.at for m in person.memberships if m.event_id in person.enrolling)
-            for visit in self._visits():
-                wanted[visit.code] = max(wanted.get(visit.code, 0), latest)
+            latest = max(m.moment for m in person.memberships if m.event_id in person.enrolling)
+            for visit in self._visits(latest):
+                wanted[visit.code] = max(wanted.get(visit.code, 0), latest[0])
         for code, until in wanted.items():
             if person.asked.get(code, -1) < until:
                 person.asked[code] = until
@@ -786,22 +807,26 @@ class _Work:
         person = self.person
         if not person.users or person.erasing is not None or person.erased:
             return
-        own = tuple(b for b in self.bindings if not any(b in i.bindings for i in person.inherited.values()))
-        heir = min(person.users)
-        for user, told in person.users.items():
-            sales = self.sales if user == heir else NO_SALES
-            body = Inherited(own, self.first_paid, tuple(self._visits()), sales)
+        first = min(person.users)
+        visits = tuple(self._visits(_LATEST))
+        for user, heir in person.users.items():
+            sales = self.sales if user == first else NO_SALES
+            body = Inherited(heir.since, self.bindings.made, self.first_paid, visits, sales)
             letter = encode_body(Letter(self.name, body))
             digest = content_digest(letter)
-            if told != digest and (told or body != Inherited()):
-                person.users[user] = digest
+            if heir.told != digest and (heir.told or body != Inherited(heir.since)):
+                person.users[user] = Heir(heir.since, digest)
                 self.context.forward(facts.INHERITED, user.encode(), letter)
+
+    def _standing(self) -> tuple[Binding, ...]:
+        """Bindings as they are after all that is known."""
+        return self.bindings.by(_LATEST, self.programs)
 
     def _tell_bound(self) -> None:
         """Tells referrers whom they referred: not what was inherited, which the client has told already."""
         person = self.person
         inherited = {b for i in person.inherited.values() for b in i.bindings}
-        now = {b.program: b for b in self.bindings if b not in inherited}
+        now = {b.program: b for b in self._standing() if b not in inherited}
         for program, told in list(person.bound_told.items()):
             binding = now.get(program)
             if binding is None or binding.referrer != told.key:
@@ -842,7 +867,7 @@ class _Work:
             return
         # What a client did before being known is counted with its user.
         sales = NO_SALES if person.users else merged(self.sales, *(i.sales for i in person.inherited.values()))
-        referred_in = {binding.program for binding in self.bindings}
+        referred_in = {binding.program for binding in self._standing()}
         standing = standing_of(
             person.memberships, self.programs.by_name, person.bound, person.invites, sales, referred_in
         )

@@ -161,6 +161,22 @@ class Erasing(msgspec.Struct, gc=False, array_like=True):
     """Clients of which is not known whether they are forgotten."""
 
 
+class Linked(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Since when a client is a user's, as it was told."""
+
+    since: Moment
+    settled: Moment | None = None
+    """By what can be taken back no more."""
+
+
+class Heir(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A user of this client."""
+
+    since: Moment
+    told: int = 0
+    """Digest of what they inherit."""
+
+
 class Person(msgspec.Struct, gc=False, array_like=True):
     """One person."""
 
@@ -177,11 +193,11 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """Contact → what it was told."""
     known: dict[str, Known] = {}
     """Contact → first purchase of anybody else with it."""
-    clients: dict[str, bool] = {}
-    """Clients told that they are this user's; true: for good, false: as long as the purchase stands that says so."""
+    clients: dict[str, Linked] = {}
+    """Clients told that they are this user's."""
     inherited: dict[str, Inherited] = {}
-    users: dict[str, int] = {}
-    """Users this client was told to belong to, and the digest of what they inherit."""
+    users: dict[str, Heir] = {}
+    """Users this client was told to belong to."""
     captured: dict[str, tuple[Visit, ...]] = {}
     memberships: tuple[Membership, ...] = ()
     claimed: dict[str, Claim] = {}
