@@ -507,6 +507,23 @@ def test_of_several_links_the_earliest_that_stands_counts(first: int, taken_back
     check_books(net)
 
 
+def test_a_conversion_that_turns_out_to_be_somebody_elses_is_paid_whichever_letter_comes_first() -> None:
+    """A late click says whose the session was: the client takes back what the user tells now, of the same referrer."""
+    for mix in range(30):
+        net = Net(program(levels=("10%", "5%")), mix=mix)
+        net.send(enrolled(0, "anna", "ANNA"))
+        net.pass_time(T0 + DAY)
+        net.send(bought(DAY, "c-boris", "2", user="boris", via=("anna", HOUR), event_id="other"))
+        as_nobody = bought(DAY, "c-boris", "100", via=("anna", HOUR), event_id="sale")
+        net.send(as_nobody)
+        net.send(bought(DAY, "c-boris", "100", user="boris", via=("anna", HOUR), event_id="sale"), unbought(as_nobody))
+        assert net.rewards == [("anna", 1, "0.20", "pending"), ("anna", 1, "10.00", "pending")], mix
+        assert {r["referred_user"] for r in net.last().values()} == {"boris"}
+        check_books(net)
+        net.send(unbought(bought(DAY, "c-boris", user="boris", event_id="sale")))
+        assert net.rewards == [("anna", 1, "0.20", "pending")]
+
+
 def test_an_earlier_link_that_is_much_too_late_and_taken_back_leaves_the_settled_one() -> None:
     net = Net(program())
     net.pass_time(T0 + DAY)

@@ -112,12 +112,12 @@ class Gone(NamedTuple):
     """A walk is taken back."""
 
     teller: str = ""
-    """The referrer who passed it on; empty: the buyer, or whoever else."""
+    """The buyer, or the referrer who passed it on; empty: whoever told it."""
 
-    def is_outdated(self, walk: Walk) -> bool:
-        """Whether another referrer has passed the conversion on since. A late event moves the levels beneath from one
-        to another, and what the one takes back may overtake, or be overtaken by, what the other tells."""
-        return bool(self.teller) and bool(walk.chain) and walk.teller != self.teller
+    def is_outdated(self, teller: str) -> bool:
+        """Whether somebody else has told of the conversion since. A late event moves it, or the levels beneath, from
+        one to another, and what the one takes back may overtake, or be overtaken by, what the other tells."""
+        return bool(self.teller) and teller != self.teller
 
 
 class Bookkeeper:
@@ -166,7 +166,7 @@ class Bookkeeper:
         """A walk as it is told now, or that somebody has taken it back."""
         entry = self._entry(entry_id)
         walk = told if isinstance(told, Walk) else None
-        if isinstance(told, Gone) and entry is not None and told.is_outdated(entry.walk):
+        if isinstance(told, Gone) and entry is not None and told.is_outdated(self._teller(entry)):
             return
         if entry is not None and walk is not None and entry.walk.erased and not walk.erased:
             return  # of somebody who was erased nothing is heard but by their pseudonym
@@ -184,6 +184,11 @@ class Bookkeeper:
         if entry.status == PAID and not self._erased:
             self._approve_index(entry.id)
         self._send_on(entry, entry.next if walk is not None else None)
+
+    def _teller(self, entry: Entry) -> str:
+        """Who told of it: a buyer who was erased meanwhile does so under their new name."""
+        item = self._open_item(entry)
+        return item.buyer if item is not None and item.buyer and not entry.walk.chain else entry.walk.teller
 
     def _take_open(self, entry_id: str, entry: Entry | None, walk: Walk) -> None:
         purchase = walk.purchase

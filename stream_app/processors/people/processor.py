@@ -325,7 +325,7 @@ class _Work:
         else:
             entry_id, _, teller = name.partition(SEPARATOR)
             gone, heard = Gone(teller), self.walks.get(entry_id)
-            if not (isinstance(heard, Walk) and gone.is_outdated(heard)):
+            if not (isinstance(heard, Walk) and gone.is_outdated(heard.teller)):
                 self.walks[entry_id] = gone
 
     def _was_another(self) -> bool:
@@ -710,7 +710,8 @@ class _Work:
             now.append(WalkTold(name, "", digest))
         for gone in before.values():
             if gone.key:
-                self.context.forward(facts.WALK, gone.key.encode(), encode_body(Letter(gone.id, None)))
+                back: Letter[Walk] = Letter(f"{gone.id}{SEPARATOR}{self.name}", None)
+                self.context.forward(facts.WALK, gone.key.encode(), encode_body(back))
             else:
                 self.walks[gone.id] = Gone()
         record.told = tuple(now)
