@@ -23,7 +23,7 @@ from stream_app.domain.counters.figures import (
     REVENUE_CLIENTS,
     SESSIONS,
 )
-from stream_app.domain.counters.lines import Contribution, Line, Where
+from stream_app.domain.counters.lines import CAMPAIGN, Contribution, Line, Where
 from stream_app.domain.counters.rules import CounterRules
 from stream_app.domain.counters.windows import DAYS, FOREVER, Windows
 from stream_app.domain.times import DAY_MS
@@ -32,8 +32,23 @@ from stream_app.processors.counters.contributing import JourneyCounter
 A = Where("google", "cpc", "spring", "Paid Search", "Google")
 B = Where("google", "cpc", "autumn", "Paid Search", "Google")
 C = Where("news", "email", "letter", "Email", "")
+A_BY_ID = A._replace(campaign_id="7")
+RENAMED = A._replace(campaign="summer", campaign_id="7")
+ANOTHER_ID = A._replace(campaign_id="8")
 DAY = 1_440
 ADDRESSES = Addresses()
+
+
+def by_counter(gathered: dict[Any, Any], count: int) -> dict[tuple[bytes, str], int]:
+    """(state key of a counter, window) → clients."""
+    found: dict[tuple[bytes, str], int] = defaultdict(int)
+    for (minute, where, dimensions, windows, *_), (counts, _) in gathered.items():
+        for key, *_ in ADDRESSES(where, dimensions, "", ()):
+            if windows & DAYS:
+                found[key, f"day {minute // DAY}"] += counts.get(count, 0)
+            if windows & FOREVER:
+                found[key, "total"] += counts.get(count, 0)
+    return {key: n for key, n in found.items() if n}
 
 
 def counted(gathered: dict[Any, Any], count: int = CLIENTS) -> dict[tuple[str, tuple[str, ...], str], int]:
@@ -95,7 +110,8 @@ def test_the_last_visit_that_is_taken_back_takes_the_client_back() -> None:
 
 @pytest.mark.parametrize("seed", range(100))
 def test_any_visits_coming_and_going_are_counted_as_sets_count_them(seed: int) -> None:
-    """Against plain sets, over days, attributions and stages."""
+    """Against plain sets of counters, over days, attributions and stages. What counts under a campaign's id goes to one
+    campaign, whatever it was called at the visit."""
     rng = random.Random(seed)
     book, live = Book(), []
     for _ in range(30):
@@ -103,16 +119,27 @@ def test_any_visits_coming_and_going_are_counted_as_sets_count_them(seed: int) -
             book.touch(*live[(chosen := rng.randrange(len(live)))][:2], -1, live[chosen][2])
             del live[chosen]
         else:
-            visit = rng.choice((A, B, C)), rng.randrange(3 * DAY), rng.choice((VISITED, VISITED | ACQUIRED, PAID))
+            where = rng.choice((A, B, C, A_BY_ID, RENAMED, ANOTHER_ID))
+            visit = where, rng.randrange(3 * DAY), rng.choice((VISITED, VISITED | ACQUIRED, PAID))
             live.append(visit)
             book.touch(*visit[:2], 1, visit[2])
         for stage, count in ((VISITED, CLIENTS), (PAID, REVENUE_CLIENTS)):
             wanted = set()
             for where, minute, stages in live:
                 if stages & stage:
-                    for _, dimension, keys, _ in ADDRESSES(where, clients._EVERYWHERE, "", ()):
-                        wanted |= {(dimension, keys, "total"), (dimension, keys, f"day {minute // DAY}")}
-            assert counted(book.gathered, count) == dict.fromkeys(wanted, 1)
+                    for key, *_ in ADDRESSES(where, clients._EVERYWHERE, "", ()):
+                        wanted |= {(key, "total"), (key, f"day {minute // DAY}")}
+            assert by_counter(book.gathered, count) == dict.fromkeys(wanted, 1)
+
+
+def test_a_campaign_that_was_renamed_has_a_client_once() -> None:
+    """Its id says that it is one (semantics 37)."""
+    book = Book()
+    book.touch(A_BY_ID, 5, 1)
+    book.touch(RENAMED, 9, 1)
+    (campaign, *_) = next(place for place in ADDRESSES(RENAMED, CAMPAIGN, "", ()))
+    assert by_counter(book.gathered, CLIENTS)[campaign, "total"] == 1
+    assert by_counter(book.gathered, CLIENTS)[campaign, "day 0"] == 1
 
 
 def test_a_client_is_counted_under_a_hundred_attributions_at_most() -> None:

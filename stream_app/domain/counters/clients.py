@@ -264,10 +264,12 @@ def _key(where: Where) -> bytes:
     if found is None:
         if len(_keys) >= _MAX_KEYS:
             _keys.clear()
+        # As its counter is found: by the campaign's id, if it has one, whatever it is called.
+        campaign = f"\x1f{where.campaign_id}" if where.campaign_id else where.campaign.casefold()
         parts = (
             where.channel,
             f"{where.source}\x1f{where.medium}",
-            f"{where.source}\x1f{where.medium}\x1f{where.campaign.casefold()}",
+            f"{where.source}\x1f{where.medium}\x1f{campaign}",
             where.platform,
         )
         found = _keys[where] = b"".join(blake2b(part.encode(), digest_size=_WIDTH).digest() for part in parts)
