@@ -53,7 +53,7 @@ def run_worker(settings: Settings, *, probe: Probe = lambda _: None, topology: T
         )
         server = WebServer(application, settings.web.host, settings.web.port)
         url = await server.start()
-        log.info("listening on %s: /health/ready, /metrics", url)
+        log.info("listening on %s (/health/ready, /metrics)", url)
         return settings.web.advertised_url or url
 
     async def stop_serving() -> None:

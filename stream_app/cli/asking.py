@@ -42,11 +42,15 @@ def ask(base: str, path: str, token: str) -> tuple[int, bytes]:
 
 def try_ask(base: str, path: str, token: str) -> tuple[int, bytes]:
     """(status, body). Straight to the worker, whatever proxies the environment names. Raises NoAnswer."""
-    parts = urlsplit(base)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(base)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in {"http", "https"}:
         raise click.BadParameter(f"{base!r} is no address as http://host:port", param_hint="--url")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=_TIMEOUT_S)
+    connection = kind(host, port, timeout=_TIMEOUT_S)
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         connection.request("GET", parts.path.rstrip("/") + path, headers=headers)

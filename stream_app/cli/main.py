@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import gzip
 import importlib
 import sys
+import zlib
 from typing import Any
 
 import click
@@ -72,6 +74,9 @@ class LazyGroup(click.Group):
         except SettingsError as exc:
             say(str(exc))
             sys.exit(WRONG_USE)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
+            say(f"stream-app: a compressed file is damaged: {exc}")
+            sys.exit(FAILED)
         except Exception as exc:
             if not _expected(exc):
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from pathlib import Path
@@ -80,7 +81,9 @@ def replay(
     )
     try:
         report = run_replay(config, request, _Progress())
-    except (OSError, EOFError) as exc:
+    except gzip.BadGzipFile:
+        raise  # as for all commands
+    except OSError as exc:
         fail(str(exc))
     click.echo(json.dumps({"records": report.records, "written": report.outputs, "seconds": round(report.seconds, 3)}))
 

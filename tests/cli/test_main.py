@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -74,6 +75,20 @@ def test_the_option_wins_over_the_variable(tmp_path: Path) -> None:
     bad.write_text("[kafka]\napp_id = 'bad'\n")
     assert "'good'" in run("--config", str(good), "config", "show", STREAM_APP_CONFIG=str(bad)).stdout.replace('"', "'")
     assert "'bad'" in run("config", "show", STREAM_APP_CONFIG=str(bad)).stdout.replace('"', "'")
+
+
+@pytest.mark.parametrize("damage", ["cut off", "overwritten", "not compressed"])
+@pytest.mark.parametrize("command", [("classify",), ("credit",), ("replay", "--clicks")], ids=lambda c: c[0])
+def test_a_damaged_file_is_a_failure_in_words(command: tuple[str, ...], damage: str, tmp_path: Path) -> None:
+    """Status 1, whatever is wrong with it."""
+    whole = gzip.compress(b'{"referrer": "https://ok.ru/"}\n' * 9)
+    broken = {"cut off": whole[:-12], "overwritten": whole[:10] + b"\xff" * 30, "not compressed": b"{}\n"}
+    file = tmp_path / "lines.jsonl.gz"
+    file.write_bytes(broken[damage])
+    more = ("--out", str(tmp_path / "out")) if command[0] == "replay" else ()
+    result = run(*command, str(file), *more)
+    assert result.exit_code == 1
+    assert "file is damaged" in result.stderr
 
 
 def test_no_broker_is_a_failure_in_words() -> None:

@@ -69,5 +69,6 @@ def test_failures_are_told_in_words(url: str) -> None:
     assert "web.token is not set" in run("state", "get", "client", "x", "--url", url).stderr
     nobody = run("state", "get", "client", "x", "--url", "http://127.0.0.1:1", **TOKEN)
     assert (nobody.exit_code, "no worker answers" in nobody.stderr) == (1, True)
-    assert run("state", "get", "client", "x", "--url", "nonsense", **TOKEN).exit_code == 2
+    for wrong_url in ("nonsense", "http://127.0.0.1:6066:", "http://[::1"):
+        assert run("state", "get", "client", "x", "--url", wrong_url, **TOKEN).exit_code == 2
     assert "--url" in run("state", "get", "client", "x", **TOKEN, STREAM_APP_WEB__PORT="0").stderr
