@@ -29,6 +29,7 @@ from stream_app.processors.counters.combining import OVERFLOW, Combiner, combine
 from stream_app.processors.counters.contributing import DELTA, JourneyCounter, LeadCounter, SpendCounter
 from stream_app.processors.counters.processor import CountersProcessor
 from stream_app.processors.journeys import JourneysProcessor
+from stream_app.processors.journeys.promos import PromoCodes
 from stream_app.processors.lead_facts import LeadTeller
 from stream_app.processors.lead_referrals import LeadReferrals
 from stream_app.processors.leads import LeadsProcessor
@@ -92,11 +93,12 @@ def journeys(settings: Settings, *, partitions: int = 1) -> JourneysProcessor:
     """The journeys processor under these settings."""
     tables = reference.load()
     rules, sources = journey_rules(settings), source_rules(settings)
+    resolver = SourceResolver(sources, tables)
     return JourneysProcessor(
         rules,
-        SourceResolver(sources, tables),
+        resolver,
         BotDetector(tables.ai_crawlers),
-        rules_version=rules_version(rules, sources, tables),
+        rules_version=rules_version(rules, sources, tables, *_program_dates(settings)),
         tellers=[
             LeadTeller(lead_referrals(settings).grounds),
             *([referral_teller(settings)] if settings.programs else []),
@@ -104,8 +106,21 @@ def journeys(settings: Settings, *, partitions: int = 1) -> JourneysProcessor:
         counter=journey_counter(settings),
         links=links(settings),
         hasher=hasher(settings) if settings.programs else None,
+        promos=promos(settings, resolver),
         pseudonyms=random_names(partitions),
     )
+
+
+def promos(settings: Settings, resolver: SourceResolver) -> PromoCodes | None:
+    """What makes conversions with a programme's code arrivals; None: nothing does."""
+    source = resolver.of_programme() if settings.programs else None
+    return PromoCodes(programs_of(settings), source) if source is not None else None
+
+
+def _program_dates(settings: Settings) -> list[tuple[str, int, int]]:
+    """What else of programmes shapes journeys: when they run."""
+    programs = programs_of(settings).by_name.values()
+    return [(program.name, program.starts, program.ends) for program in programs]
 
 
 def journey_counter(settings: Settings) -> JourneyCounter | None:

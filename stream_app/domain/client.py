@@ -12,13 +12,14 @@ from typing import Literal
 
 import msgspec
 
-from stream_app.domain import hits, ids
+from stream_app.domain import hits, ids, promos
 from stream_app.domain.hits import CONVERSION, Hit
 from stream_app.domain.journey import Captured, Converted, Fold, Journey, Touchpoint, capture
 from stream_app.domain.orders import Ruling
 from stream_app.domain.persons import Others
+from stream_app.domain.promos import Arrivals, Promo
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
-from stream_app.domain.times import DAY_MS
+from stream_app.domain.times import DAY_MS, LATEST_MS
 
 MAX_RECENT = 5_000
 """Events within grace per client."""
@@ -164,6 +165,8 @@ class Stored(msgspec.Struct, gc=False, array_like=True):
     """Which of its lives the client's users were last told of."""
     revision: int = 0
     """Of the last commit in which events were folded that are worth publishing."""
+    promos: tuple[Promo, ...] = ()
+    """Its conversions with a code that have not settled, where programmes are set up."""
 
 
 class Client(msgspec.Struct, gc=False):
@@ -196,6 +199,8 @@ class Client(msgspec.Struct, gc=False):
     others_changed: bool = False
     anew: bool = False
     """Everything that has not settled is published again: others were not told of it."""
+    arrivals: Arrivals = promos.NONE
+    """Which of `stored.promos` are arrivals."""
     linked_from: tuple[object, object, object] | None = None
     """The touchpoints, owners and guests of which users were last told."""
 
@@ -236,9 +241,9 @@ class Timeline:
     def refold(self, client: Client, client_id: str) -> None:
         """Folds the head anew from the snapshot."""
         head = client.snapshot.branch()
-        apply, orders = self._fold.apply, client.orders
+        apply, orders, arrivals = self._fold.apply, client.orders, client.arrivals
         for hit in self._accepted(client):
-            apply(head, hit, client_id, orders)
+            apply(head, hit, client_id, orders, arrivals)
         client.head = head
 
     def settle(self, client: Client, horizon: int, client_id: str) -> tuple[Converted, ...]:
@@ -257,9 +262,9 @@ class Timeline:
             snapshot = client.head.branch()
         else:
             snapshot = client.snapshot
-            apply, orders = self._fold.apply, client.orders
+            apply, orders, arrivals = self._fold.apply, client.orders, client.arrivals
             for hit in front:
-                apply(snapshot, hit, client_id, orders)
+                apply(snapshot, hit, client_id, orders, arrivals)
         self._remember(client, front, horizon)
         self._forget_front(client, settling)
         client.snapshot = snapshot
@@ -277,6 +282,9 @@ class Timeline:
             head.refunds = tuple(refund for refund in head.refunds if refund.at >= horizon)
         if stored.has_duplicates:
             stored.has_duplicates = _shares_ids(client)
+        if stored.promos:
+            stored.promos = tuple(promo for promo in stored.promos if promo.at >= horizon)
+            client.arrivals = promos.arrivals(stored.promos)
         return converted
 
     def load(self, stored: Stored, snapshot: Journey, older: list[list[Hit]], client_id: str) -> Client:
@@ -302,6 +310,7 @@ class Timeline:
             orders=frozenset(order.key for order in stored.orders) if stored.orders else _NO_ORDERS,
             lengths=lengths or None,
             row_seen=row_seen or None,
+            arrivals=promos.arrivals(stored.promos) if stored.promos else promos.NONE,
         )
         self.refold(client, client_id)
         return client
@@ -462,6 +471,27 @@ def cap(client: Client) -> int:
     """Where a client with too many events within grace settles early; its outputs say so (semantics 6)."""
     client.stored.cap_horizon = client.recents[len(client.recents) - MAX_RECENT + TAIL - 1].at + 1
     return client.stored.cap_horizon
+
+
+def hold(stored: Stored, horizon: int, revision: int) -> int:
+    """Up to where a client may settle: not beyond a conversion with a code of which word may still be on its way, as
+    long as that of other clients is waited for. Commits count from the one that found time to be over: a backlog may
+    leap over all of it."""
+    until = horizon
+    found = []
+    for promo in stored.promos:
+        if not promo.overdue and promo.at < horizon - HOLD_MS:
+            promo = msgspec.structs.replace(promo, overdue=revision)
+        if not promo.overdue or revision < promo.overdue + HOLD_COMMITS:
+            until = min(until, promo.at)
+        found.append(promo)
+    stored.promos = tuple(found)
+    return until
+
+
+def held_from(stored: Stored) -> int:
+    """From when on nothing has settled because of that."""
+    return min((promo.at for promo in stored.promos), default=LATEST_MS)
 
 
 def is_remembered(remembered: bytes, event_id: str) -> bool:

@@ -9,10 +9,11 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from stream_app.domain import ids, money
+from stream_app.domain import ids, money, promos
 from stream_app.domain.calendar import LocalDays
-from stream_app.domain.hits import CONVERSION, LINK_CLICK, REFUND, Hit
+from stream_app.domain.hits import CONVERSION, LINK_CLICK, REFUND, Hit, Sale
 from stream_app.domain.ids import SEPARATOR
+from stream_app.domain.promos import Arrivals
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.model import DIRECT, NOT_SET, Source
 
@@ -206,7 +207,14 @@ class Fold:
         self._ua = sessions.profile == "ua"
         self._days = LocalDays(rules.timezone)
 
-    def apply(self, journey: Journey, hit: Hit, client: str, known_orders: frozenset[int] = frozenset()) -> bool:
+    def apply(
+        self,
+        journey: Journey,
+        hit: Hit,
+        client: str,
+        known_orders: frozenset[int] = frozenset(),
+        arrivals: Arrivals = promos.NONE,
+    ) -> bool:
         """Folds one event. True if something happened that is worth publishing: a session started, its source or user
         changed, or a conversion (semantics 22)."""
         kind = hit.kind
@@ -226,7 +234,7 @@ class Fold:
         if kind == REFUND:
             journey.refunds += (hit,)
             return True
-        self._convert(journey, hit, client, known_orders)
+        self._convert(journey, hit, client, known_orders, arrivals)
         return True
 
     def split_reason(self, session: Session | None, hit: Hit) -> SplitReason | None:
@@ -342,7 +350,9 @@ class Fold:
             self._touch(journey, own)
         return session
 
-    def _convert(self, journey: Journey, hit: Hit, client: str, known_orders: frozenset[int]) -> None:
+    def _convert(
+        self, journey: Journey, hit: Hit, client: str, known_orders: frozenset[int], arrivals: Arrivals
+    ) -> None:
         sale = hit.sale
         assert sale is not None
         session = journey.open
@@ -369,18 +379,31 @@ class Fold:
                 session = self._start(journey, hit, reason, client)
         if session is not None and not sale.late and not sale.bot:
             if not known:
-                session.conversions += 1
-                session.value = with_value(session.value, sale.value, sale.currency)
-                if sale.order and len(session.ordered) < MAX_ORDERED:
-                    session.ordered += (Ordered(sale.order, hit.at, hit.id, sale.value, sale.currency),)
+                _count(session, hit, sale)
             session.show()
         if not known:
             user = hit.user
             if not user and session is not None and not sale.late:
                 user = session.user or session.inherited_user
-            joined = session is not None and not sale.late and not sale.bot
-            name = session.id if session is not None and joined else ""
+            name = session.id if session is not None and not sale.late and not sale.bot else ""
+            if arrivals:
+                self._redeem(journey, hit, session, arrivals)
             journey.converted += (Converted(_from_ip(journey, hit), name, user),)
+
+    def _redeem(self, journey: Journey, hit: Hit, session: Session | None, arrivals: Arrivals) -> None:
+        """A conversion with a programme's code arrived by it, as a visit through the programme's link does inside a
+        session. One off the site is a touchpoint of its own, and leaves its session alone."""
+        sale = hit.sale
+        assert sale is not None
+        source = promos.source_of(arrivals, sale, hit.at) if not sale.late and not sale.bot else None
+        if source is None:
+            return
+        if session is not None and not sale.offline:
+            if _same(source, session.latest):
+                return
+            session.latest = source
+        name = session.id if session is not None else ""
+        self._touch(journey, Touchpoint(hit.at, name, source, journey.sessions))
 
     @staticmethod
     def _touch(journey: Journey, touchpoint: Touchpoint) -> None:
@@ -392,6 +415,13 @@ class Fold:
             journey.touchpoints = (*touchpoints, touchpoint)
         if touchpoint.source.source != "(direct)":
             journey.non_direct = touchpoint
+
+
+def _count(session: Session, hit: Hit, sale: Sale) -> None:
+    session.conversions += 1
+    session.value = with_value(session.value, sale.value, sale.currency)
+    if sale.order and len(session.ordered) < MAX_ORDERED:
+        session.ordered += (Ordered(sale.order, hit.at, hit.id, sale.value, sale.currency),)
 
 
 def capture(journey: Journey, hit: Hit) -> None:

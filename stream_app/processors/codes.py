@@ -11,10 +11,13 @@ from typing import Any, cast
 
 import msgspec
 
+from stream_app.domain.client import HOLD_COMMITS
 from stream_app.domain.referral.codes import Claim, Form, active, owner, renamed, ruling
 from stream_app.domain.referral.counting import DELTA, Figures, gather, places
 from stream_app.domain.referral.facts import (
     ANSWER,
+    ARRIVAL,
+    ASKING_CLIENT,
     CLAIM,
     CONTACT,
     KNOWN,
@@ -26,6 +29,7 @@ from stream_app.domain.referral.facts import (
     Known,
     Question,
     Renamed,
+    Spans,
     Visit,
 )
 from stream_app.domain.times import MINUTE_MS, rfc3339
@@ -91,6 +95,9 @@ class Page(msgspec.Struct, gc=False, array_like=True):
     row: int
     count: int
     until: int
+    overdue: int = 0
+    """The commit in which its time was found to be over; 0: it is not. A backlog may leap over all that is still to be
+    heard of the code: it waits for some commits more."""
 
 
 class Register(msgspec.Struct, gc=False, array_like=True):
@@ -233,22 +240,28 @@ class CodesProcessor:
         asking: dict[str, Question],
         context: Context[Heard],
     ) -> None:
-        """Whoever asks and does not know it yet is told; after a change everybody."""
+        """Whoever asks and does not know it yet is told; after a change everybody whom it concerns."""
         after = ruling(register.claims)
         if not after and not before:
             return
         answer = Answer(after) if after else None
         digest = answer.digest if answer is not None else 0
         told = {person for person, question in asking.items() if question.known != digest}
+        spans = Spans.of(after)
         if after != before:
-            told.update(asking)
-            told.update(
+            everybody = set(asking)
+            everybody.update(
                 asked.person.decode() for page in register.pages for asked in self._page(key, page, context.rows)
             )
+            renamed_only = spans == Spans.of(before)
+            told.update(name for name in everybody if not (renamed_only and name.startswith(ASKING_CLIENT)))
         code = key[len(CODE_KEY) :].decode()
-        letter = encode_body(Letter(code, answer))
-        for person in sorted(told):
-            context.forward(ANSWER, person.encode(), letter)
+        for_people, for_clients = encode_body(Letter(code, answer)), encode_body(Letter(code, spans))
+        for name in sorted(told):
+            if name.startswith(ASKING_CLIENT):
+                context.forward(ARRIVAL, name[len(ASKING_CLIENT) :].encode(), for_clients)
+            else:
+                context.forward(ANSWER, name.encode(), for_people)
 
     @staticmethod
     def _refuse(register: Register, claimed: dict[str, ClaimLetter], context: Context[Heard]) -> None:
@@ -269,12 +282,13 @@ class CodesProcessor:
         if asked.until + self._open_ms < context.now:
             return
         last = register.pages[-1] if register.pages else None
-        if last is None or last.count >= QUESTIONS_A_ROW:
+        if last is None or last.count >= QUESTIONS_A_ROW or last.overdue:
             row = last.row + 1 if last is not None else 0
             last = Page(row % (1 << 31), 0, 0)
             register.pages = [*register.pages, last]
-        now = context.now - self._open_ms
-        page = [*(other for other in self._page(key, last, context.rows) if other.until >= now), asked]
+        # One period more than needed: time may just have leapt, and less far than would make the page overdue.
+        since = context.now - 2 * self._open_ms
+        page = [*(other for other in self._page(key, last, context.rows) if other.until >= since), asked]
         context.rows.put(key, last.row, _encode_state(page))
         last.count = len(page)
         last.until = max(last.until, asked.until)
@@ -285,10 +299,16 @@ class CodesProcessor:
         return _decode_asked(content) if content is not None else []
 
     def _forget(self, key: bytes, register: Register, context: Context[Heard]) -> None:
+        pages = []
         for page in register.pages:
             if page.until + self._open_ms < context.now:
-                context.rows.put(key, page.row, None)
-        register.pages = [page for page in register.pages if page.until + self._open_ms >= context.now]
+                if page.overdue and context.revision >= page.overdue + HOLD_COMMITS:
+                    context.rows.put(key, page.row, None)
+                    continue
+                page.overdue = page.overdue or context.revision
+                page.until = context.now + MINUTE_MS - self._open_ms
+            pages.append(page)
+        register.pages = pages
 
     def _count_visits(self, key: bytes, register: Register, context: Context[Heard]) -> None:
         """Counts visits once nothing can change whose code it was. Of very many within grace the oldest early."""

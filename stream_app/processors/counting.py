@@ -8,6 +8,7 @@ from stream_app.domain.client import Client, Frozen
 from stream_app.domain.hits import Hit
 from stream_app.domain.journey import Session
 from stream_app.domain.records import AttributedConversion, AttributedSession
+from stream_app.domain.times import LATEST_MS
 from stream_app.engine.processor import Context
 
 
@@ -25,11 +26,12 @@ class Counter(Protocol):
         """What a conversion counts as published, its refunds included."""
         ...
 
-    def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit]) -> bytes:
+    def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit], held: int = LATEST_MS) -> bytes:
         """Counts `after` in place of `before` (empty: not published before, or not any more).
 
         `counts` is what the counter itself remembers of this client (distinct clients, funnel, scores); its new value
-        is returned. It must stay small, for it is saved with the client at every event.
+        is returned. It must stay small, for it is saved with the client at every event. Whatever is within grace may
+        change again, and what is from `held` on.
         """
         ...
 

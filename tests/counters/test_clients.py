@@ -202,6 +202,23 @@ def test_a_session_that_is_no_longer_the_first_moves_its_client_from_acquisition
     assert counted(gathered, RETENTION)["all", (), "total"] == counted(gathered)["all", (), "total"] == 1
 
 
+def test_a_day_that_is_held_is_remembered_when_time_leaps() -> None:
+    """A session of long ago turns out to owe itself to something else: its client leaves one key for the other."""
+    counter = JourneyCounter(Facts(CounterRules()), Windows("UTC"), 0)
+    gathered: dict[Any, Any] = {}
+    sessions = [
+        lines.encode(Contribution((Line(minute, ((SESSIONS, 1),), where=where),), VISITED))
+        for minute, where in ((5, A), (20 * DAY, C), (5, B))
+    ]
+    kept, held = b"", 4 * 60_000
+    for revision, (before, after) in enumerate([(b"", sessions[0]), (b"", sessions[1]), (sessions[0], sessions[2])]):
+        context: Any = SimpleNamespace(gather=lambda _: gathered, revision=revision + 1, now=20 * DAY_MS)
+        kept = counter.move(before, after, kept, context, held)
+    found = counted(gathered)
+    assert found["all", (), "day 0"] == found["campaign", ("google", "cpc", "autumn"), "day 0"] == 1
+    assert ("campaign", ("google", "cpc", "spring"), "day 0") not in found
+
+
 def test_the_latest_score_of_a_client_counts_under_each_key_and_on_each_day() -> None:
     """9–10 promote, 0–6 detract; an answer taken back gives way to the one before (semantics 41)."""
     book = Book()

@@ -22,7 +22,8 @@ from tests.chaos.arena import wait_until
 from tests.chaos.logs import QUIET, read
 from tests.cli.helpers import json_lines, run
 from tests.referral.erasing import compacted
-from tests.referral.worlds import CANARIES, CONFIG, DAY, HOUR, T0, TRACES, anna, bought, click
+from tests.referral.worlds import CANARIES, CONFIG, DAY, HOUR, T0, TRACES, anna, bought, click, joined, write
+from tests.referral.worlds import read as read_files
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -165,6 +166,43 @@ def test_a_backlog_of_a_year_comes_to_the_same(
     assert worker.status == 0, worker.log_tail()
 
 
+def test_a_partners_code_is_where_the_sale_came_from(broker: Broker, tmp_path: Path, topic_prefix: str) -> None:
+    """Anna enrols before the sale with her code, and is heard of last, after a kill: the sale, and the visit a day
+    later, owe themselves to the programme, as in a replay of the same records."""
+    shop = Shop(broker, topic_prefix, tmp_path)
+    advert = "https://shop.example.com/?utm_source=google&utm_medium=cpc"
+    story: dict[str, list[dict[str, Any]]] = {
+        "clicks": [click(HOUR + n, f"c-{n}", advert) for n in range(6)],
+        "conversions": [bought(2 * HOUR, f"c-{n}", "100", promo_code=("ANNA", "SALE20")[n % 2]) for n in range(6)],
+        "referral-events": [joined(2 * HOUR - 1, "anna", "anna")],
+    }
+    later = [click(DAY + n, f"c-{n}", "https://shop.example.com/") for n in range(6)]
+    worker = shop.worker()
+    try:
+        shop.send({topic: story[topic] for topic in ("clicks", "conversions")})
+        wait_until("the sales are through", lambda: worker.check() or _is_through(shop, 6), 60, every_s=0.3)
+        worker.kill()
+    finally:
+        worker.stop(10)
+    worker = shop.worker()
+    try:
+        shop.send({"referral-events": story["referral-events"]})
+        by_code = ["Paid Search > Referral Programme", "Paid Search"] * 3
+        wait_until("sales are by code", lambda: worker.check() or _paths(shop) == by_code, 60, every_s=0.3)
+        shop.send({"clicks": later})
+        shop.go_on(DAY + 3 * HOUR)
+        story["clicks"] += later
+        done = run("replay", *write(tmp_path / "in", story), "--out", str(tmp_path / "out"))
+        assert done.exit_code == 0, done.output
+        expected = [read_files(tmp_path / "out" / f"{topic}.jsonl") for topic in OUTPUTS[:2]]
+        wait_until("all is as in a replay", lambda: worker.check() or _journeys(shop) == expected, 60, every_s=0.3)
+    finally:
+        worker.stop(30)
+    assert worker.status == 0, worker.log_tail()
+    late = [s["attributed"]["channel"] for s in expected[0].values() if s["session_number"] == 3]
+    assert sorted(late) == ["Paid Search"] * 3 + ["Referral Programme"] * 3
+
+
 def test_whoever_is_erased_is_paid_no_more_and_found_nowhere(broker: Broker, tmp_path: Path, topic_prefix: str) -> None:
     """Misha, between Anna and Olga, with a kill while it is carried out: the others are paid as before, and a refund
     still reaches Anna through whoever Misha is now."""
@@ -203,6 +241,25 @@ def test_whoever_is_erased_is_paid_no_more_and_found_nowhere(broker: Broker, tmp
     assert sum(map(len, stored)) > 10_000
     # The index of due times may hold a client until it would have been forgotten anyway.
     assert [content for content in stored if b"canarybird" in content and not content.startswith(b"t")] == []
+
+
+def _journeys(shop: Shop) -> list[dict[str, dict[str, Any]]]:
+    """Sessions and conversions of the story's clients, last revisions."""
+    found = []
+    for topic in OUTPUTS[:2]:
+        last: dict[str, dict[str, Any]] = {}
+        for record in read(shop.bootstrap, shop.prefix + topic, PARTITIONS):
+            value = json.loads(record.value or b"{}")
+            if value["client_id"].startswith("c-"):
+                last[value["id"]] = value
+        found.append(
+            {i: {k: v for k, v in r.items() if k != "revision"} for i, r in last.items() if not r["retracted"]}
+        )
+    return found
+
+
+def _paths(shop: Shop) -> list[str]:
+    return [sale["path"] for sale in sorted(_journeys(shop)[1].values(), key=lambda sale: sale["client_id"])]
 
 
 def _names(shop: Shop) -> list[bool]:

@@ -9,11 +9,16 @@ from random import Random
 from typing import Any, NamedTuple
 
 from stream_app.domain.bots import BotDetector
+from stream_app.domain.referral.codes import Claim
+from stream_app.domain.referral.facts import CLAIM
+from stream_app.domain.referral.programs import Program, Programs, Rate
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.sources.rules import SourceRules
 from stream_app.engine.processor import Rejected
+from stream_app.processors.codes import CODE_KEY, CodesProcessor, claim_letter
 from stream_app.processors.journeys import JourneysProcessor
+from stream_app.processors.journeys.promos import PromoCodes
 from stream_app.processors.orders import OrdersProcessor
 from stream_app.processors.persons import PersonsProcessor
 from stream_app.reference.loader import load
@@ -45,6 +50,16 @@ class DictRows:
 
     def numbers(self, key: bytes) -> list[int]:
         return sorted(number for owner, number in self.rows if owner == key)
+
+
+ENROLMENTS = "referral-events"
+"""The topic of somebody's enrolment with a code, and of its end: what codes are told of them."""
+PROGRAMS = Programs(
+    [
+        Program("friends", (Rate.parse("10%"),), "EUR"),
+        Program("spring", (Rate.parse("10%"),), "EUR", starts=T0 + 2 * HOUR, ends=T0 + 60 * DAY),
+    ]
+)
 
 
 class Part:
@@ -123,14 +138,21 @@ MAX_DELAY = HOUR
 
 
 class Run:
-    """Journeys, persons and orders over a list of (topic, record, ts), in commits of any size, as one task. Stream time
-    is the newest ts. What processors tell each other arrives before the next records, unless `hops` says otherwise."""
+    """Journeys, persons, orders and codes over a list of (topic, record, ts), in commits of any size, as one task.
+    Stream time is the newest ts. What processors tell each other arrives before the next records, unless `hops` says
+    otherwise."""
 
     def __init__(self, processor: JourneysProcessor, *, drop_cache: bool = False) -> None:
         self.processor = processor
         self.drop_cache = drop_cache
         life = processor.rules.client_life_ms
-        self.parts = [Part(processor), Part(PersonsProcessor(life)), Part(OrdersProcessor(life))]
+        self.parts = [
+            Part(processor),
+            Part(PersonsProcessor(life)),
+            Part(OrdersProcessor(life)),
+            Part(CodesProcessor(grace_ms=processor.rules.sessions.grace_ms)),
+        ]
+        self.enrolled: dict[str, dict[str, dict[str, Any]]] = {}
         self.readers = {
             source: part for part in self.parts for source in (*part.processor.inputs, *part.processor.kinds)
         }
@@ -173,6 +195,9 @@ class Run:
         events: list[tuple[Part, bytes | None, Any]] = [(self.parts[0], key, event) for key, event in told]
         for topic, record, ts in records:
             self.now = max(self.now, ts)
+            if topic == ENROLMENTS:
+                events += self._enrolment(record)
+                continue
             value = record if isinstance(record, bytes) else json.dumps(record).encode()
             part = self.readers[topic]
             try:
@@ -196,6 +221,26 @@ class Run:
         if hops is None:
             self.arrive()
 
+    def _enrolment(self, record: Any) -> list[tuple[Part, bytes, Any]]:
+        """What a code hears of an enrolment, as far as that is known."""
+        known = self.enrolled.setdefault(record["event_id"], {})
+        known[record["type"]] = record
+        if "enrolled" not in known:
+            return []
+        told, left = known["enrolled"], known.get("left", {})
+        code = told["code"]
+        claim = Claim(
+            told["user_id"], told["program"], told["occurred_at"], told["event_id"], until=left.get("occurred_at", 0)
+        )
+        part = self.readers[CLAIM]
+        return [
+            (
+                part,
+                CODE_KEY + code.encode(),
+                part.processor.decoder(CLAIM)(None, claim_letter(code, claim, (0, 7, 0)), 0),
+            )
+        ]
+
     def _fold(self, part: Part, by_key: dict[bytes, list[Any]], context: OneCommit) -> None:
         context.rows = part.rows
         processor = part.processor
@@ -213,7 +258,7 @@ class Run:
                 part.saved.pop(key, None)
                 part.cached.pop(key, None)
             else:
-                assert processor.due(state) > self.now, "what is due was done"
+                assert not 0 < processor.due(state) <= self.now, "what is due was done"
                 part.saved[key] = processor.save(key, state, part.rows)
                 part.cached[key] = state
         if self.drop_cache:
@@ -290,6 +335,24 @@ def processor(
     bots = BotDetector(TABLES.ai_crawlers)
     resolver = SourceResolver(sources, TABLES)
     return JourneysProcessor(rules or JourneyRules(), resolver, bots, rules_version="test", **given)
+
+
+def with_programmes(rules: JourneyRules | None = None, **given: Any) -> JourneysProcessor:
+    """A processor that knows `PROGRAMS`."""
+    source = SourceResolver(SourceRules(), TABLES).of_programme()
+    assert source is not None
+    return processor(rules, promos=PromoCodes(PROGRAMS, source), **given)
+
+
+def enrolled(at: int, user: str, code: str, program: str = "friends") -> tuple[str, dict[str, Any], int]:
+    """An enrolment at T0 + `at`, heard at once."""
+    record = {"event_id": f"{user} {code}", "type": "enrolled", "user_id": user, "code": code, "program": program}
+    return (ENROLMENTS, {**record, "occurred_at": T0 + at}, T0 + at)
+
+
+def left(at: int, user: str, code: str) -> tuple[str, dict[str, Any], int]:
+    """The end of an enrolment at T0 + `at`, heard at once."""
+    return (ENROLMENTS, {"event_id": f"{user} {code}", "type": "left", "occurred_at": T0 + at}, T0 + at)
 
 
 def click(at: int, event_id: str, client_id: str = "c1", **fields: Any) -> tuple[str, dict[str, Any], int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.processors.harness import DAY, HOUR, MINUTE, T0
+from tests.processors.harness import DAY, ENROLMENTS, HOUR, MINUTE, T0
 
 Record = tuple[str, dict[str, Any], int]
 
@@ -35,6 +35,7 @@ PAGES = (
 USERS = (None, None, None, None, "u1", "u2")
 ORDERS = (None, None, "o1", "o2")
 MONEY = ({}, {"value": "10.50"}, {"value": 3}, {"value": 7, "currency": "USD"}, {"value": "1000", "currency": "JPY"})
+CODES = ({}, {}, {"promo_code": "Anna"}, {"promo_code": "anna"}, {"promo_code": "sale20", "invite_code": "ANNA"})
 OFFLINE = ({}, {}, {}, {"source": "fair", "medium": "offline"}, {"called_number": "+37120000001"})
 
 
@@ -69,10 +70,31 @@ def histories(draw: st.DrawFn, max_events: int = 14) -> list[tuple[str, dict[str
                 order = "o3" if record["client_id"] == "c1" else None
             elif record["client_id"] != "c1":
                 order = draw(st.sampled_from((order, "o3")))
-            record |= draw(st.sampled_from(MONEY)) | draw(st.sampled_from(OFFLINE))
+            record |= draw(st.sampled_from(MONEY)) | draw(st.sampled_from(OFFLINE)) | draw(st.sampled_from(CODES))
             record |= {"order_id": order} if order else {}
             record |= draw(st.sampled_from(({}, {}, {}, {"user_agent": "Googlebot/2.1"})))
         result.append(("conversions", record, kind == "late"))
+    return result
+
+
+@st.composite
+def enrolments(
+    draw: st.DrawFn, history: list[tuple[str, dict[str, Any], bool]]
+) -> list[tuple[str, dict[str, Any], bool]]:
+    """Who enrolled with the codes of a history and left again, around the times of its conversions."""
+    sales = [record["occurred_at"] for topic, record, _ in history if topic == "conversions"]
+    if not sales:
+        return []
+    nearby = st.builds(lambda at, off: at + off, st.sampled_from(sales), st.sampled_from((-DAY, -MINUTE, 0, 1, DAY)))
+    result = []
+    for user, code in draw(st.lists(st.sampled_from((("u1", "anna"), ("u2", "anna"), ("u1", "sale20"))), max_size=4)):
+        name, at = f"enrolled{len(result)}", min(draw(nearby), draw(nearby))
+        record = {"event_id": name, "type": "enrolled", "user_id": user, "code": code, "occurred_at": at}
+        program = draw(st.sampled_from(("friends", "friends", "spring")))
+        result.append((ENROLMENTS, record | {"program": program}, False))
+        if draw(st.booleans()):
+            end = max(at + 1, draw(nearby))
+            result.append((ENROLMENTS, {"event_id": name, "type": "left", "occurred_at": end}, False))
     return result
 
 

@@ -24,6 +24,7 @@ TESTS = (
     "tests/processors/test_facts.py",
     "tests/processors/test_persons_and_orders.py",
     "tests/processors/test_state_versions.py",
+    "tests/processors/test_promos.py",
     "tests/processors/test_journeys_properties.py",
 )
 PATIENCE_S = 600
@@ -33,6 +34,9 @@ VIEWS = "domain/views.py"
 PERSONS = "domain/persons.py"
 ORDERS = "domain/orders.py"
 PUBLISHING = "processors/journeys/publishing.py"
+JOURNEYS = "processors/journeys/processor.py"
+PROMOS = "processors/journeys/promos.py"
+CODES = "processors/codes.py"
 
 
 class Mutation(NamedTuple):
@@ -102,6 +106,39 @@ MUTATIONS = (
              "client.anew = client.snapshot_changed = True", "client.snapshot_changed = True"),
     Mutation("the horizon passes what has not settled", "processors/journeys/processor.py",
              "until = min(horizon, client.recents[0].at) if client.recents else horizon", "until = horizon"),
+    Mutation("code: nothing waits for the answer", CLIENT, "until = min(until, promo.at)", "pass"),
+    Mutation("code: commits count from the conversion, not from the leap", CLIENT,
+             "if not promo.overdue or revision < promo.overdue + HOLD_COMMITS:", "if not promo.overdue:"),
+    Mutation("code: a question is forgotten when time leaps", CODES,
+             "if page.overdue and context.revision >= page.overdue + HOLD_COMMITS:", "if True:"),
+    Mutation("code: whoever asked before is not told", CODES, "told.update(name for name in everybody if",
+             "told.update(name for name in asking if"),
+    Mutation("code: an answer is not folded anew", JOURNEYS, "heard.refold = True", "pass"),
+    Mutation("code: answers are lost when a client is loaded", CLIENT,
+             "arrivals=promos.arrivals(stored.promos) if stored.promos else promos.NONE", "arrivals=promos.NONE"),
+    Mutation("code: what settles is folded without the answer", CLIENT,
+             "apply(snapshot, hit, client_id, orders, arrivals)", "apply(snapshot, hit, client_id, orders)"),
+    Mutation("code: when the programme runs does not matter", PROMOS,
+             "program is not None and program.runs_at(at)", "program is not None"),
+    Mutation("code: an answer once is an answer for ever", PROMOS, "is_arrival=self._is_active(spans, promo.at)",
+             "is_arrival=promo.is_arrival or self._is_active(spans, promo.at)"),
+    Mutation("code: the end of an enrolment does not matter", "domain/referral/facts.py",
+             "if since <= at and (not until or at < until)", "if since <= at"),
+    Mutation("code: equal ones in a session are two", JOURNEY,
+             "if _same(source, session.latest):\n                return", "if False:\n                return"),
+    Mutation("code: it is not its session's latest", JOURNEY, "            session.latest = source\n        name =",
+             "            pass\n        name ="),
+    Mutation("code: off the site it becomes its session's latest", JOURNEY,
+             "if session is not None and not sale.offline:", "if session is not None:"),
+    Mutation("code: a program's counts", PROMOS, "or sale.late or sale.bot:", "or sale.late:"),
+    Mutation("code: beyond grace it is asked for", PROMOS, "or sale.late or sale.bot:", "or sale.bot:"),
+    Mutation("code: the same name at another time is an arrival too", "domain/promos.py", "known.get((at, code))",
+             "next((s for (_, c), s in known.items() if c == code), None)"),
+    Mutation("code: what waits counts as within grace", JOURNEYS,
+             "if client.recents[-clients.MAX_RECENT - 1].at >= horizon:", "if True:"),
+    Mutation("code: a client is forgotten before its answer", JOURNEYS,
+             "stored.linked or stored.orders or stored.held or stored.promos)",
+             "stored.linked or stored.orders or stored.held)"),
     Mutation("grace is exclusive", "processors/journeys/decoding.py", "<= age <= grace_ms", "<= age < grace_ms"),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ duplicates, attribution, credit and refunds are written again, straight from the
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -15,12 +16,14 @@ from zoneinfo import ZoneInfo
 from stream_app.domain.hits import BOT, CONVERSION, LINK_CLICK, REFUND, Hit, content
 from stream_app.domain.ids import conversion_id, session_id
 from stream_app.domain.rules import JourneyRules
-from stream_app.domain.sources.model import DIRECT
+from stream_app.domain.sources.model import DIRECT, Source
 from stream_app.engine.processor import Rejected
 from stream_app.processors.journeys import JourneysProcessor
 from tests.domain.credit_oracle import credits_by_hand
+from tests.processors.harness import ENROLMENTS, PROGRAMS
 
 DAY = 86_400_000
+PROGRAMME = Source("referral-programme", "referral-programme", channel="Referral Programme")
 
 
 def show(ms: int) -> str:
@@ -38,14 +41,23 @@ def reference(processor: JourneysProcessor, records: list[tuple[str, dict[str, A
     import json
 
     by_client: dict[str, list[Hit]] = defaultdict(list)
+    owned: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    ends: dict[str, int] = {}
     for topic, record, ts in records:
+        if topic == ENROLMENTS:
+            if record["type"] == "enrolled":
+                owned[record["code"]].append(record)
+            else:
+                ends[record["event_id"]] = record["occurred_at"]
+            continue
         try:
             hit = processor.decoder(topic)(None, json.dumps(record).encode(), ts)
         except Rejected:
             continue
         if hit.kind < BOT:
             by_client[hit.client].append(hit)
-    everybody = [_Client(client, processor.rules, hits) for client, hits in by_client.items()]
+    known = programme_of(owned, ends)
+    everybody = [_Client(client, processor.rules, hits, known) for client, hits in by_client.items()]
     rivals: dict[str, list[tuple[int, str, str, bool]]] = defaultdict(list)
     refunds: dict[str, list[Hit]] = defaultdict(list)
     for one in everybody:
@@ -63,8 +75,24 @@ def reference(processor: JourneysProcessor, records: list[tuple[str, dict[str, A
     return {"sessions": dict(sorted(sessions.items())), "conversions": dict(sorted(conversions.items()))}
 
 
+def programme_of(owned: dict[str, list[dict[str, Any]]], ends: dict[str, int]) -> Callable[[Hit], bool]:
+    """Whether a conversion names a code that its owner, who enrolled with it first, could be paid for."""
+
+    def is_active(code: str, at: int) -> bool:
+        claims = sorted(owned[code.casefold()], key=lambda claim: (claim["occurred_at"], claim["event_id"]))
+        for claim in claims:
+            end = ends.get(claim["event_id"], at + 1)
+            if claim["user_id"] == claims[0]["user_id"] and claim["occurred_at"] <= at < end:
+                program = PROGRAMS.by_name[claim["program"]]
+                return program.starts <= at and (program.ends == 0 or at < program.ends)
+        return False
+
+    return lambda hit: any(is_active(code, hit.at) for code in (hit.sale.promo_code, hit.sale.invite_code) if code)
+
+
 class _Client:
-    def __init__(self, client: str, rules: JourneyRules, hits: list[Hit]) -> None:
+    def __init__(self, client: str, rules: JourneyRules, hits: list[Hit], has_programme: Callable[[Hit], bool]) -> None:
+        self.has_programme = has_programme
         self.client = client
         self.rules = rules
         self.visits: list[dict[str, Any]] = []
@@ -136,6 +164,8 @@ class _Client:
                 self.extend(visit, hit)
         if sale is None:
             return
+        if not repeated and not sale.late and not sale.bot and self.has_programme(hit):
+            self.redeem(hit, visit, away=away)
         joined = visit is not None and not sale.late and not sale.bot and not repeated
         if joined:
             visit["conversions"] += 1
@@ -146,6 +176,13 @@ class _Client:
             if not user and visit is not None and not sale.late:
                 user = visit["user"] or visit["before"]
             self.sold.append({"hit": hit, "visit": visit, "user": user, "order": order, "joined": joined})
+
+    def redeem(self, hit: Hit, visit: dict[str, Any] | None, *, away: bool) -> None:
+        if visit is None or away:
+            self.touch(hit.at, visit["id"] if visit else None, PROGRAMME)
+        elif not visit["touched"] or visit["latest"].source != PROGRAMME.source:
+            visit["latest"], visit["touched"] = PROGRAMME, True
+            self.touch(hit.at, visit["id"], PROGRAMME)
 
     def start(self, hit: Hit, reason: str) -> dict[str, Any]:
         clicked = hit.kind < CONVERSION

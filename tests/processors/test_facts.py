@@ -47,7 +47,7 @@ class Sums:
     def conversion(self, client_id: str, client: Client, frozen: Frozen, record: AttributedConversion) -> bytes:
         return f"conversion {record.goal} {record.path} {record.refunded_value}".encode()
 
-    def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit]) -> bytes:
+    def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit], held: int = 0) -> bytes:
         sums = context.gather("sums")
         for what, sign in ((before, -1), (after, 1)):
             if what:

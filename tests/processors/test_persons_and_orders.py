@@ -205,13 +205,13 @@ def test_a_client_that_is_told_no_more_keeps_what_it_knows() -> None:
 def test_persons_and_orders_are_forgotten() -> None:
     """A person a client's life after the last touchpoint, an order thirteen months later than that."""
     result = run([click(0, "a", user_id="anna"), buy(1, "b", "c1"), click(1, "c", "c2", user_id="anna")])
-    assert [len(part.saved) for part in result.parts] == [2, 1, 1]
+    assert [len(part.saved) for part in result.parts[:3]] == [2, 1, 1]
     for _ in range(clients.HOLD_COMMITS):
         result.commit([])
     result.commit([], now=T0 + 402 * DAY)
-    assert [len(part.saved) for part in result.parts] == [0, 0, 1]
+    assert [len(part.saved) for part in result.parts[:3]] == [0, 0, 1]
     result.commit([], now=T0 + 900 * DAY)
-    assert [len(part.saved) for part in result.parts] == [0, 0, 0]
+    assert [len(part.saved) for part in result.parts[:3]] == [0, 0, 0]
     assert result.rows.rows == {}
 
 

@@ -18,6 +18,7 @@ from stream_app.hosts.local.log import LocalLog
 from stream_app.hosts.stores import MemoryStores
 from stream_app.metrics import WorkerStats
 from stream_app.settings import parse
+from stream_app.topics import KEYS
 from tests.processors.harness import DAY, HOUR, MINUTE, T0
 
 Record = tuple[str, dict[str, Any], int]
@@ -27,6 +28,8 @@ SETTINGS = {
     "goals": [{"name": "purchase", "kind": "purchase"}, {"name": "lead_form", "kind": "lead"}],
     "phone_numbers": {"+37120000001": {"source": "newspaper", "medium": "offline"}},
 }
+PROGRAMME = {"name": "friends", "levels": ["10%", "5%"], "goals": ["purchase"], "link_parameters": ["ref"]}
+WITH_PROGRAMME = {**SETTINGS, "programs": [PROGRAMME], "privacy": {"hash_key": "a secret of thirty-two characters"}}
 OUTPUTS = ("attributed-sessions", "attributed-conversions", "leads", "lead-counters")
 PAGES = (
     {"url": "https://shop.example.com/?utm_source=google&utm_medium=cpc&utm_campaign=spring"},
@@ -62,15 +65,34 @@ def history(random: Random, events: int) -> list[Record]:
                 record["order_id"] = f"o{random.randrange(events // 8)}"
                 record |= {"kind": "refund"} if random.random() < 0.3 else {}
             record |= random.choice(({}, {}, {}, {"called_number": "+37120000001"}))
+            record |= {"promo_code": random.choice(("Anna", "BEN", "sale20"))} if random.random() < 0.4 else {}
         records.append((topic, record, T0 + at + random.choice((0, 0, 1, MINUTE, 45 * MINUTE, 59 * MINUTE))))
     return sorted(records, key=lambda record: record[2])
 
 
+def enrolments(random: Random, records: list[Record]) -> list[Record]:
+    """Who takes part with two of the three codes, a few minutes around a sale with it, and leaves again."""
+    made = []
+    for user in ("anna", "ben"):
+        sales = [r["occurred_at"] for _, r, _ in records if r.get("promo_code", "").casefold() == user]
+        first, last = sales[len(sales) // 4], sales[len(sales) * 3 // 4]
+        for kind, at in (("enrolled", first), ("left", last)):
+            at += random.choice((-MINUTE, 0, MINUTE))
+            record = {"event_id": f"{user} {kind}", "user_id": user, "occurred_at": at, "program": "friends"}
+            record |= {"type": kind} | ({"code": user} if kind == "enrolled" else {})
+            made.append(("referral-events", record, at + random.choice((0, MINUTE, 45 * MINUTE, 59 * MINUTE))))
+    return sorted([*records, *made], key=lambda record: record[2])
+
+
 async def outcome(
-    records: list[Record], partitions: int, sizes: Callable[[], int], probe: Callable[[str], None] = lambda _: None
+    records: list[Record],
+    partitions: int,
+    sizes: Callable[[], int],
+    probe: Callable[[str], None] = lambda _: None,
+    given: dict[str, Any] = SETTINGS,
 ) -> dict[str, dict[str, Any]]:
     """The last record of every id once all is over, semantics 20."""
-    topology = build_topology(parse(SETTINGS, {}), partitions=partitions)
+    topology = build_topology(parse(given, {}), partitions=partitions)
     clock = ManualClock()
     log = LocalLog(partitions, clock)
     settings = TaskSettings(commit_interval_ms=1, cache_entries=10)
@@ -88,7 +110,7 @@ async def outcome(
     while start < len(records):
         size = sizes()
         for topic, record, ts in records[start : start + size]:
-            key = record["client_id"].encode()
+            key = record[KEYS[topic]].encode()
             log.topic(topic)[partition_of(key, partitions)].append(ts, key, json.dumps(record).encode())
         start += size
         log.changed.set()
@@ -127,23 +149,29 @@ def is_left_out(value: dict[str, Any]) -> bool:
     return value["window"] not in {"1d", "total"} or not (any(counts.values()) or any(map(float, sums.values())))
 
 
+@pytest.mark.parametrize("given", [SETTINGS, WITH_PROGRAMME], ids=("plain", "programme"))
 @pytest.mark.parametrize("seed", range(SEEDS))
-async def test_partitions_batches_and_crashes_change_nothing(seed: int) -> None:
+async def test_partitions_batches_and_crashes_change_nothing(seed: int, given: dict[str, Any]) -> None:
     """One task and one batch, or four tasks that die at random steps and take what comes in random portions."""
     random = Random(seed)
     records = history(random, 250)
-    whole = await outcome(records, 1, lambda: len(records))
+    if "programs" in given:
+        records = enrolments(random, records)
+    whole = await outcome(records, 1, lambda: len(records), given=given)
 
     def dies(step: str) -> None:
         if random.random() < 0.01:
             raise RuntimeError(f"dies at {step}")
 
-    parts = await outcome(records, 4, lambda: random.choice((1, 3, 10, 40)), dies)
+    parts = await outcome(records, 4, lambda: random.choice((1, 3, 10, 40)), dies, given)
     for topic in OUTPUTS:
         assert whole[topic].keys() == parts[topic].keys()
         for name, record in whole[topic].items():
             assert record == parts[topic][name]
-    assert sum("touchpoints" in record and len(record["touchpoints"]) > 2 for record in whole[OUTPUTS[1]].values()) > 5
+    sales = whole[OUTPUTS[1]].values()
+    assert sum(len(sale["touchpoints"]) > 2 for sale in sales) > 5
+    by_code = [sale for sale in sales if "Referral Programme" in sale["path"]]
+    assert len(by_code) > 3 if "programs" in given else not by_code
 
 
 async def test_a_refund_that_waited_in_vain_is_a_dead_letter_with_the_place_where_it_lay() -> None:

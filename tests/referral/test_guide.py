@@ -34,4 +34,5 @@ def test_the_commands_of_the_guide_run_as_written(tmp_path: Path) -> None:
         '"reasons":["erased"]',
     ):
         assert line in done.stdout, f"{line}\n---\n{done.stdout}"
+    assert done.stdout.count('"path":"Referral Programme"') == 2  # by link and by code
     assert "Statement for misha" in (tmp_path / "misha.html").read_text()

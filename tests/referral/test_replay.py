@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from decimal import Decimal
@@ -31,6 +32,10 @@ from tests.referral.worlds import (
 YEAR = 365 * DAY
 
 
+def sales_of(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "conversions.jsonl").read_text().splitlines()]
+
+
 def replay(tmp_path: Path, options: list[str], name: str = "out", *more: str) -> Path:
     out = tmp_path / name
     result = CliRunner().invoke(main, ["replay", *options, "--out", str(out), *more])
@@ -53,7 +58,8 @@ def test_the_story_of_anna_misha_olga_and_petr(tmp_path: Path, late: int, paid: 
 def test_a_world_in_any_order_within_grace_comes_to_the_same(
     tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rewards and counters, in whatever steps time moves on; and the counters are the sums of the rewards."""
+    """Rewards, counters and what journeys say of arrivals by code, in whatever steps time moves on; and the counters
+    are the sums of the rewards."""
     options = write(tmp_path / "in", world(seed))
     in_order = replay(tmp_path, options)
     rewards = read(in_order / "referral-rewards.jsonl")
@@ -63,6 +69,17 @@ def test_a_world_in_any_order_within_grace_comes_to_the_same(
         other = replay(tmp_path, options, f"out{shuffle}", "--shuffle", str(shuffle))
         assert read(other / "referral-rewards.jsonl") == rewards
         assert read(other / "referral-counters.jsonl") == counters
+        for topic in ("attributed-sessions", "attributed-conversions", "lead-counters"):
+            assert read(other / f"{topic}.jsonl") == read(in_order / f"{topic}.jsonl"), topic
+    by_code = [
+        sale["event_id"]
+        for sale in read(in_order / "attributed-conversions.jsonl").values()
+        if (sale["touchpoints"] or [{"channel": "", "age_s": 0}])[-1]["channel"] == "Referral Programme"
+        and sale["touchpoints"][-1]["age_s"] == 0
+    ]
+    codes = {sale["event_id"] for sale in sales_of(tmp_path / "in") if "promo_code" in sale}
+    assert by_code
+    assert codes >= set(by_code)
     sums: dict[tuple[str, str, str], Decimal] = {}
     for reward in rewards.values():
         if reward["status"] != "refunded":
@@ -212,6 +229,46 @@ def test_referred_customers_are_told_from_others_in_every_currency(tmp_path: Pat
         ("total", "EUR", "other"): (2, 1, 1, 1, "5.00", "2.50"),
         ("total", "USD", "referred"): (1, 0, 0, 0, "0.00", "0.00"),
         ("total", "USD", "other"): (2, 1, 1, 1, "90.01", "45.01"),
+    }
+
+
+@pytest.mark.parametrize("shuffle", [(), ("--shuffle", "3")])
+def test_a_partners_code_is_where_the_sale_came_from(
+    tmp_path: Path, shuffle: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anna is paid for a sale with her code, and her programme is credited with it, in journeys, counters and the
+    funnel; a coupon of nobody leaves the advertisement what it brought."""
+    monkeypatch.setattr("stream_app.app.replay._CHUNK", 2)
+    advert = "https://shop.example.com/?utm_source=google&utm_medium=cpc&utm_campaign=spring"
+    made = {
+        "clicks": [click(DAY, "c-1", advert), click(DAY, "c-2", advert)],
+        "conversions": [
+            bought(DAY + 10 * MINUTE, "c-1", "200", promo_code="Welcome", order_id="o1"),
+            bought(DAY + 10 * MINUTE, "c-2", "50", promo_code="SALE20"),
+            {**bought(2 * DAY, "c-1", "80", order_id="o1"), "kind": "refund"},
+        ],
+        "referral-events": [joined(DAY + 5 * MINUTE, "anna", "ANNA", promo_code="WELCOME")],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made), "out", *shuffle)
+    (reward,) = read(out / "referral-rewards.jsonl").values()
+    assert (reward["user_id"], reward["amount"]) == ("anna", "12.00")
+    sales = {sale["client_id"]: sale for sale in read(out / "attributed-conversions.jsonl").values()}
+    assert sales["c-1"]["path"] == "Paid Search > Referral Programme"
+    assert sales["c-2"]["path"] == "Paid Search"
+    counted = {
+        counter["keys"]["channel"]: (
+            counter["counts"]["sessions"],
+            counter["counts"]["conversions"],
+            counter["sums"]["value"],
+            counter["sums"]["refunded"],
+            counter["funnel"]["referral"],
+        )
+        for counter in read(out / "lead-counters.jsonl").values()
+        if (counter["dimension"], counter["window"]) == ("channel", "total")
+    }
+    assert counted == {
+        "Paid Search": (2, 1, "50.00", "0.00", 0),
+        "Referral Programme": (0, 1, "200.00", "80.00", 1),
     }
 
 

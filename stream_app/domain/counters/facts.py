@@ -61,7 +61,7 @@ from stream_app.domain.sources.model import Source
 from stream_app.domain.times import MINUTE_MS, to_ms
 
 REFERRAL_PROGRAMME = "Referral Programme"
-"""The channel of arrivals by a referral programme's link."""
+"""The channel of arrivals by a referral programme's link or code."""
 
 
 class Facts:
@@ -128,7 +128,7 @@ class Facts:
             minute = to_ms(datetime.fromisoformat(refund.occurred_at)) // MINUTE_MS
             lines += self._lines(minute, ((REFUNDS, 1),), back, where, sale.currency, sale.goal, extras)
         stages = (ACTIVATED if goal.kind == "activation" else 0) | (PAID if goal.paid else 0)
-        if sale.invite_code:
+        if sale.invite_code or _is_referred(touchpoints, hit.at):
             stages |= REFERRED
         answer = (hit.at, hit.id, sale.score) if goal.kind == "nps" and sale.score is not None else None
         if len(lines) == 1 and not lines[0].counts and not lines[0].amounts and not stages and answer is None:
@@ -212,6 +212,14 @@ def _credited(touchpoints: Sequence[Touchpoint], record: AttributedConversion) -
         if (source.source, source.medium, source.campaign) == (credit.source, credit.medium, credit.campaign):
             return source
     return NOT_DETERMINED
+
+
+def _is_referred(touchpoints: Sequence[Touchpoint], at: int) -> bool:
+    """Whether a conversion is itself an arrival of a referral programme: by its code."""
+    if not touchpoints:
+        return False
+    last = touchpoints[-1]
+    return last.at == at and last.source.channel == REFERRAL_PROGRAMME
 
 
 def _counts(goal: CountedGoal, sale: Sale, touchpoints: Sequence[Touchpoint]) -> Counts:

@@ -19,6 +19,7 @@ CLAIM = "referral-claim"
 VISIT = "referral-visit"
 QUESTION = "referral-question"
 ANSWER = "referral-answer"
+ARRIVAL = "referral-arrival"
 CONTACT = "referral-contact"
 KNOWN = "referral-known"
 ALIAS = "referral-alias"
@@ -40,6 +41,9 @@ COUPON_SITE = 2
 
 CLIENT = "\x1f"
 """Begins the person key of a client who is nobody known: no id holds a control character."""
+
+ASKING_CLIENT = "\x1e"
+"""Begins the name of a client whose journey asks about a code: it is told less than people are."""
 
 Moment = tuple[int, str]
 """(occurred_at, event_id): the order in which everything is ranked."""
@@ -103,7 +107,8 @@ class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Question(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Body of `referral-question`: whose is this code? Corrections are wanted for uses up to `until`."""
+    """Body of `referral-question`: whose is this code? Corrections are wanted for uses up to `until`. The letter's id
+    says who asks."""
 
     until: int
     known: int = 0
@@ -119,6 +124,22 @@ class Answer(msgspec.Struct, frozen=True, gc=False, array_like=True):
     def digest(self) -> int:
         """Tells whether it is the same answer."""
         return content_digest(_encode(self))
+
+
+class Spans(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-arrival`: the programmes in which a code could be used, since when and until when (0: still).
+    Of overlapping ones the earlier."""
+
+    spans: tuple[tuple[str, int, int], ...]
+
+    @classmethod
+    def of(cls, claims: tuple[Claim, ...]) -> Spans:
+        """What journeys need to know of a code's claims: not whose it is."""
+        return cls(tuple((claim.program, claim.at, claim.until) for claim in claims))
+
+    def program_at(self, at: int) -> str:
+        """The programme in which the code could be used at that time; empty: in none."""
+        return next((name for name, since, until in self.spans if since <= at and (not until or at < until)), "")
 
 
 class FirstPaid(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -178,6 +178,11 @@ class SourceResolver:
             return None
         return self.of_fields(entry.source, entry.medium, entry.campaign, term=entry.term, content=entry.content)
 
+    def of_programme(self) -> Source | None:
+        """What a conversion with a referral programme's code arrived by: the same as a visit through its link. None
+        where such a visit is no arrival either: in `ga4`, or by a custom rule."""
+        return None if self._ga4 else self._finish(_programme(TagSet()), "", "", None).source
+
     def of_fields(
         self, source: str, medium: str = "", campaign: str = "", *, term: str = "", content: str = ""
     ) -> Source:
@@ -255,13 +260,7 @@ class SourceResolver:
             return draft.with_tags(tags)
         if REFERRAL_LINK in names:
             _note(trace, "referral link", "the link carries a code of a referral programme")
-            return Draft(
-                channels.REFERRAL_PROGRAMME_MEDIUM,
-                channels.REFERRAL_PROGRAMME_MEDIUM,
-                tags,
-                arrival="auto_tagged",
-                platform="Referral programme",
-            )
+            return _programme(tags)
         return None
 
     def _tagged(self, tags: TagSet, draft: Draft | None, trace: list[Step] | None) -> Draft:
@@ -452,6 +451,12 @@ class SourceResolver:
 
 
 _DIRECT_DRAFT: Final = Draft("(direct)", "(none)", TagSet(), arrival="direct")
+
+
+def _programme(tags: TagSet) -> Draft:
+    name = channels.REFERRAL_PROGRAMME_MEDIUM
+    return Draft(name, name, tags, arrival="auto_tagged", platform="Referral programme")
+
 
 _NOT_IN_CATEGORIES: Final = frozenset(("service", "ads"))
 """Kinds of our own tables that say better than Google's categories what a host is (link shorteners are not social)."""

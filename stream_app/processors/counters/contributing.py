@@ -15,6 +15,7 @@ from stream_app.domain.hits import Hit
 from stream_app.domain.journey import Session
 from stream_app.domain.leads import Counted
 from stream_app.domain.records import AttributedConversion, AttributedSession
+from stream_app.domain.times import LATEST_MS
 from stream_app.engine.processor import Context
 
 DELTA = "counter-delta"
@@ -39,7 +40,7 @@ class JourneyCounter:
         """What a conversion counts as published, its refunds included."""
         return self._encode(self._facts.conversion(frozen, record))
 
-    def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit]) -> bytes:
+    def move(self, before: bytes, after: bytes, counts: bytes, context: Context[Hit], held: int = LATEST_MS) -> bytes:
         """Counts `after` in place of `before`; gives what is to be remembered of the client."""
         old = lines.decode(before) if before else lines.NOTHING
         new = self._latest[1] if self._latest[0] == after else lines.decode(after)
@@ -50,7 +51,7 @@ class JourneyCounter:
         was, now = self._reach(old), self._reach(new)
         if was == now and old.answer == new.answer:
             return counts
-        settled_ms = context.now - self._grace_ms
+        settled_ms = min(context.now - self._grace_ms, held)
         if not counts and was is None and now is not None and new.answer is None:
             where, day, stages = now
             return clients.first(gathered, where, day, stages, context.revision, settled_ms)

@@ -24,7 +24,7 @@ from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.hits import BOT, CONVERSION, REFUND, Hit
 from stream_app.domain.journey import MAX_OWNERS, Converted, Fold, welcome
 from stream_app.domain.persons import changed_since
-from stream_app.domain.referral.facts import FORGOTTEN, Forgotten
+from stream_app.domain.referral.facts import ARRIVAL, FORGOTTEN, Forgotten
 from stream_app.domain.referral.links import LinkReader
 from stream_app.domain.refunds import MAX_REFUNDS, Refund
 from stream_app.domain.rules import JourneyRules
@@ -35,6 +35,7 @@ from stream_app.processors.counting import Counter
 from stream_app.processors.facts import Letter, Teller, encode_body
 from stream_app.processors.journeys import codec
 from stream_app.processors.journeys.decoding import ConversionDecoder, click_decoder, direct_source
+from stream_app.processors.journeys.promos import PromoCodes, Told, read_arrival
 from stream_app.processors.journeys.publishing import Heard, Late, Publisher
 from stream_app.processors.lead_facts import LEAD_QUESTION, Asking, LeadAnswers, read_question
 from stream_app.processors.links import (
@@ -48,7 +49,7 @@ from stream_app.processors.links import (
 from stream_app.processors.links import decoder as letter_decoder
 from stream_app.processors.pseudonyms import Pseudonyms, random_names
 
-Word = Asking | OthersTold | Ruled
+Word = Asking | OthersTold | Ruled | Told
 Letters = Word | ClientErased
 
 TAKEN, SHOWN, EVERYTHING, REFOLD = 1, 2, 4, 8
@@ -62,7 +63,7 @@ class JourneysProcessor:
     name = "journeys"
     tag = b"j"
     inputs: Sequence[str] = ("clicks", "conversions")
-    kinds: Sequence[str] = (LEAD_QUESTION, PERSON_TOUCHPOINTS, ORDER_RULING, CLIENT_ERASED)
+    kinds: Sequence[str] = (LEAD_QUESTION, PERSON_TOUCHPOINTS, ORDER_RULING, CLIENT_ERASED, ARRIVAL)
     state_version = 2
 
     def __init__(
@@ -76,6 +77,7 @@ class JourneysProcessor:
         counter: Counter | None = None,
         links: LinkReader | None = None,
         hasher: ContactHasher | None = None,
+        promos: PromoCodes | None = None,
         pseudonyms: Pseudonyms = random_names(1),  # noqa: B008
     ) -> None:
         self.rules = rules
@@ -87,6 +89,7 @@ class JourneysProcessor:
             PERSON_TOUCHPOINTS: letter_decoder(PERSON_TOUCHPOINTS),
             ORDER_RULING: letter_decoder(ORDER_RULING),
             CLIENT_ERASED: letter_decoder(CLIENT_ERASED),
+            ARRIVAL: read_arrival,
         }
         self._grace_ms = rules.sessions.grace_ms
         self._expiry_ms = rules.client_life_ms + self._grace_ms
@@ -95,6 +98,7 @@ class JourneysProcessor:
         self._views = Views(rules, rules_version if rules_version is not None else rules.digest())
         self._publisher = Publisher(self._fold, self._views, tellers, counter)
         self._answers = LeadAnswers(self._views)
+        self._promos = promos
 
     def decoder(self, source: str) -> Decoder[Any]:
         """The decoder of an input, or of what others tell."""
@@ -166,7 +170,7 @@ class JourneysProcessor:
         self, key: bytes, client_id: str, state: Client | None, letters: list[Letters], context: Context[Hit]
     ) -> tuple[Client | None, list[Word]]:
         """A client that is erased is forgotten before anything else; what is taken back of one that is not known is
-        nothing new. What is left of both."""
+        nothing new, nor what a code is that it asked for. What is left of all that."""
         for letter in letters:
             if isinstance(letter, ClientErased):
                 new = self._pseudonyms(key)
@@ -204,6 +208,9 @@ class JourneysProcessor:
     ) -> bool:
         """Takes events and what was heard, publishes, and settles. False if there was nothing to take."""
         horizon = context.now - self._grace_ms
+        stored = client.stored
+        if stored.promos:
+            horizon = clients.hold(stored, horizon, context.revision)
         recents = client.recents
         if events and recents and recents[-1].at < horizon <= events[0].at and heard is None:
             # All that was within grace has settled and nothing new interferes: the head becomes the snapshot, and no
@@ -211,15 +218,21 @@ class JourneysProcessor:
             self._settle(key, client_id, client, horizon, context)
         late = Late()
         changes = EVERYTHING if heard is not None or client.anew else 0
+        if heard is not None and heard.refold:
+            changes |= REFOLD
         client.anew = False
         for hit in events:
             changes |= self._take(key, client_id, client, hit, changes, late, context)
         if changes & REFOLD:
             self._timeline.refold(client, client_id)
+        if stored.promos:
+            horizon = clients.hold(stored, context.now - self._grace_ms, context.revision)
         if len(client.recents) > clients.MAX_RECENT:
-            horizon = max(horizon, clients.cap(client))
-            changes |= EVERYTHING
-            context.count("client_caps")
+            horizon = context.now - self._grace_ms  # of so many nothing waits for whose a code is
+            if client.recents[-clients.MAX_RECENT - 1].at >= horizon:
+                horizon = clients.cap(client)
+                changes |= EVERYTHING
+                context.count("client_caps")
         if changes > TAKEN or context.now >= client.due:
             self._publisher.publish(
                 key,
@@ -235,7 +248,7 @@ class JourneysProcessor:
             self._finish_sessions(client, horizon, ordered=False)
             return False
         if events:
-            client.stored.revision = context.revision
+            stored.revision = context.revision
             self._settle(key, client_id, client, horizon, context)
         self._finish_sessions(client, context.now - self._grace_ms, ordered=False)
         return True
@@ -275,6 +288,8 @@ class JourneysProcessor:
             return 0
         if kind == REFUND:
             self._judge(key, client, hit, context)
+        elif kind == CONVERSION and self._promos is not None:
+            self._promos.ask(client, client_id, hit, context)
         if admission == "out_of_order":
             return EVERYTHING | REFOLD
         if so_far & REFOLD:
@@ -368,6 +383,9 @@ class JourneysProcessor:
                         if len(stored.rulings) > clients.MAX_ORDERS:
                             del stored.rulings[next(iter(stored.rulings))]
                     heard.orders.add(order)
+                case Told(code, spans):
+                    if self._promos is not None and self._promos.hear(client, code, spans):
+                        heard.refold = True
                 case Asking():
                     asking.append(letter)
         if asking:
@@ -441,12 +459,13 @@ class JourneysProcessor:
 
     def _due_or_gone(self, key: bytes, client_id: str, client: Client, context: Context[Hit]) -> Client | None:
         if client.stored.asked:
-            self._answers.answer(client_id, client, context.now - self._grace_ms, context)
+            horizon = clients.hold(client.stored, context.now - self._grace_ms, context.revision)
+            self._answers.answer(client_id, client, horizon, context)
         due = self._expiry(client)
         if context.now >= due:
             stored = client.stored
             if (
-                not (stored.linked or stored.orders or stored.held)
+                not (stored.linked or stored.orders or stored.held or stored.promos)
                 or context.revision >= stored.revision + clients.HOLD_COMMITS
             ):
                 codec.forget(key, client, context.rows)
@@ -503,3 +522,5 @@ def _takes_back(word: Word) -> bool:
             return ruling is None
         case Asking(_, question):
             return question is None
+        case Told():
+            return True

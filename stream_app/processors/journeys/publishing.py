@@ -51,6 +51,8 @@ class Heard:
     """Orders with another ruling."""
     since: int = LATEST_MS
     """The earliest conversion, by its time, that may see other touchpoints of its user's other clients."""
+    refold: bool = False
+    """A conversion has turned out to be an arrival, or to be none."""
 
 
 class Publisher:
@@ -509,7 +511,9 @@ class Publisher:
 
     def _move(self, client: Client, before: bytes, after: bytes, context: Context[Hit]) -> bytes:
         if self._counter is not None and before != after:
-            client.stored.counts = self._counter.move(before, after, client.stored.counts, context)
+            stored = client.stored
+            held = clients.held_from(stored) if stored.promos else LATEST_MS
+            stored.counts = self._counter.move(before, after, stored.counts, context, held)
         return after
 
 
