@@ -162,11 +162,11 @@ def _lines(path: Path, topic: int, disturb: random.Random | None, grace: int) ->
                 continue
             occurred, received = _times(value)
             ts = received if received is not None else occurred if occurred is not None else previous
-            if topic == _COSTS and received is None:
+            if topic == _COSTS and received is None and occurred is None:
                 ts = max(previous, _day(value))  # never before the lines above: of one cost_id the later line counts
             previous = ts
             arrives = ts
-            if disturb is not None and occurred is not None:
+            if disturb is not None and occurred is not None and topic != _COSTS:
                 # Within grace: nothing later than occurred + grace has arrived before it.
                 arrives = max(ts, disturb.randint(min(ts, occurred + grace), max(ts, occurred + grace)))
             yield Line(arrives, ts, topic, number, value, occurred or 0)

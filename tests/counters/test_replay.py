@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from stream_app.app import ReplayRequest, run_replay
 from stream_app.settings import Settings
 from tests.counters.histories import history
@@ -48,3 +50,33 @@ def test_a_shuffled_replay_gives_the_same_counters_expired_windows_included(tmp_
     oldest = min(record["window_start"] for record in straight.values() if record["window"] == "1d")
     assert oldest < min(record["window_start"] for record in straight.values() if record["window"] == "1m")
     assert len(straight) > 500
+
+
+@pytest.mark.parametrize("time", ["occurred_at", "received_at", "nothing"])
+@pytest.mark.parametrize("shuffle", [None, 1, 2, 3])
+def test_a_row_of_costs_keeps_its_order_whatever_its_lines_tell_of_time(
+    time: str, shuffle: int | None, tmp_path: Path
+) -> None:
+    """Of one `cost_id` the last record counts, disorder or not (semantics 21)."""
+    lines = []
+    for number in range(6):
+        row = {"event_id": f"k{number}", "cost_id": "K", "day": "2026-03-02", "source": "g", "medium": "cpc"}
+        row |= {"campaign": "x", "cost": str(10 + number), "currency": "EUR"}
+        lines.append(row | ({} if time == "nothing" else {time: at("2026-03-02T10:00:00Z") + number * 60_000}))
+    file = tmp_path / "costs.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    run_replay(settings(tmp_path), ReplayRequest(out=tmp_path / "out", costs=file, shuffle=shuffle))
+    records = [json.loads(line) for line in (tmp_path / "out" / "lead-counters.jsonl").read_text().splitlines()]
+    assert {record["sums"]["cost"] for record in records} == {"15.00"}
+
+
+def test_a_row_of_costs_that_tells_its_time_has_it(tmp_path: Path) -> None:
+    """As any line of a replay: the one with the later time replaces the other, wherever it stands in the file."""
+    file = tmp_path / "costs.jsonl"
+    row = {"cost_id": "K", "day": "2026-03-02", "source": "g", "medium": "cpc", "campaign": "x", "currency": "EUR"}
+    later = row | {"event_id": "k2", "cost": "20", "occurred_at": "2026-03-02T11:00:00Z"}
+    earlier = row | {"event_id": "k1", "cost": "10", "occurred_at": "2026-03-02T10:00:00Z"}
+    file.write_text("".join(json.dumps(line) + "\n" for line in (later, earlier)))
+    run_replay(settings(tmp_path), ReplayRequest(out=tmp_path / "out", costs=file))
+    records = [json.loads(line) for line in (tmp_path / "out" / "lead-counters.jsonl").read_text().splitlines()]
+    assert {record["sums"]["cost"] for record in records} == {"20.00"}
