@@ -17,7 +17,7 @@ from typing import IO, Any, cast
 import msgspec
 
 from stream_app.app.topology import build_topology
-from stream_app.domain.times import DAY_MS
+from stream_app.domain.times import DAY_MS, to_ms
 from stream_app.engine.task import TaskSettings
 from stream_app.hosts.collector import calmed
 from stream_app.hosts.local.host import LocalHost, ManualClock
@@ -196,12 +196,10 @@ def _ms(value: object) -> int | None:
         return value if 0 <= value <= _MS_MAX else None
     if isinstance(value, str):
         try:
-            from datetime import datetime
-
-            moment = msgspec.convert(value, datetime)
+            moment = msgspec.convert(value, dt.datetime)
         except msgspec.ValidationError:
             return None
-        return int(moment.timestamp() * 1000) if moment.tzinfo else None
+        return to_ms(moment) if moment.tzinfo else None
     return None
 
 

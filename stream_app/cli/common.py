@@ -125,6 +125,8 @@ def parse_moment(text: str) -> int:
     import time
     from datetime import UTC, datetime
 
+    from stream_app.domain.times import to_ms
+
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     if text and text[-1] in units and text[:-1].isdigit():
         return int(time.time() * 1000) - int(text[:-1]) * units[text[-1]] * 1000
@@ -138,7 +140,7 @@ def parse_moment(text: str) -> int:
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp() * 1000)
+    return to_ms(moment)
 
 
 class Moment(click.ParamType):

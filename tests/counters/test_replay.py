@@ -80,3 +80,15 @@ def test_a_row_of_costs_that_tells_its_time_has_it(tmp_path: Path) -> None:
     run_replay(settings(tmp_path), ReplayRequest(out=tmp_path / "out", costs=file))
     records = [json.loads(line) for line in (tmp_path / "out" / "lead-counters.jsonl").read_text().splitlines()]
     assert {record["sums"]["cost"] for record in records} == {"20.00"}
+
+
+def test_a_line_has_its_time_to_the_millisecond(tmp_path: Path) -> None:
+    """A click is too late one millisecond after grace, not at its end; no binary fraction decides."""
+    file = tmp_path / "clicks.jsonl"
+    click = {"client_id": "c", "occurred_at": "2004-02-22T15:44:23.053Z", "url": "https://shop.example.com/"}
+    late = click | {"event_id": "late", "received_at": "2004-02-22T16:44:23.054Z"}
+    timely = click | {"event_id": "timely", "received_at": "2004-02-22T16:44:23.053Z"}
+    file.write_text("".join(json.dumps(line) + "\n" for line in (late, timely)))
+    run_replay(settings(tmp_path), ReplayRequest(out=tmp_path / "out", clicks=file))
+    letters = [json.loads(line) for line in (tmp_path / "out" / "dead-letters.jsonl").read_text().splitlines()]
+    assert [(letter["reason"], json.loads(letter["value"])["event_id"]) for letter in letters] == [("too_late", "late")]
