@@ -262,11 +262,15 @@ class Sink:
         self._dead: list[bytes] = []
 
     def put(self, topic: str, key: bytes | None, value: bytes | None) -> None:
-        """An output record; a tombstone ends what has its key for an id."""
+        """An output record; a tombstone ends what has its key for an id. Among all revisions it is a line that takes
+        the record back, as in topics that know no tombstones: files have no keys."""
         by_id = self._records.setdefault(topic, {})
         if value is None:
+            ended = (key or b"").decode("utf-8", "surrogatepass")
             if not self._all:
-                by_id.pop((key or b"").decode("utf-8", "surrogatepass"), None)
+                by_id.pop(ended, None)
+            elif (lines := by_id.get(ended)) and not (last := _decode_end(lines[-1])).retracted:
+                lines.append(msgspec.json.encode(_End(ended, last.revision + 1, True, False, last.rules_version)))
             return
         name = _decode_id(value).id
         if self._all:
@@ -305,8 +309,19 @@ class _Id(msgspec.Struct):
     id: str
 
 
+class _End(msgspec.Struct):
+    """What every output record has; all that is left of one that a tombstone has ended."""
+
+    id: str
+    revision: int
+    retracted: bool
+    truncated: bool
+    rules_version: str
+
+
 _decode_json = msgspec.json.Decoder().decode
 _decode_id = msgspec.json.Decoder(_Id).decode
+_decode_end = msgspec.json.Decoder(_End).decode
 
 
 class _Day(msgspec.Struct):

@@ -28,7 +28,11 @@ _EVERY_S = 1.0
     metavar="DIR",
     help="Where a file per output topic is written, and dead-letters.jsonl.",
 )
-@click.option("--all-revisions", is_flag=True, help="Every revision as written, not only the last ones by id.")
+@click.option(
+    "--all-revisions",
+    is_flag=True,
+    help="Every revision as written, not only the last ones by id. What a tombstone ends has a last, retracted one.",
+)
 @click.option(
     "--shuffle", type=int, metavar="SEED", help="Feed disorder within the grace period; the answers stay the same."
 )

@@ -92,3 +92,31 @@ def test_a_line_has_its_time_to_the_millisecond(tmp_path: Path) -> None:
     run_replay(settings(tmp_path), ReplayRequest(out=tmp_path / "out", clicks=file))
     letters = [json.loads(line) for line in (tmp_path / "out" / "dead-letters.jsonl").read_text().splitlines()]
     assert [(letter["reason"], json.loads(letter["value"])["event_id"]) for letter in letters] == [("too_late", "late")]
+
+
+def test_the_last_of_all_revisions_are_what_is_left(tmp_path: Path) -> None:
+    """In every file: whoever keeps the last record of each id, without retracted ones, has the truth. Minutes expire,
+    and other counters come to nothing."""
+    start, chosen = at("2026-03-26T18:00:00Z"), settings(tmp_path)
+    events = history(random.Random(11), start, events=150)
+    files = {}
+    for name in ("clicks", "conversions", "lead-updates", "costs"):
+        files[name.replace("-", "_")] = file = tmp_path / f"{name}.jsonl"
+        lines = [json.dumps(record | {"received_at": ts}) + "\n" for topic, record, ts in events if topic == name]
+        file.write_text("".join(lines))
+    ended = 0
+    for all_revisions in (False, True):
+        run_replay(chosen, ReplayRequest(out=tmp_path / str(all_revisions), all_revisions=all_revisions, **files))
+    for file in (tmp_path / "True").glob("*.jsonl"):
+        if file.name == "dead-letters.jsonl":
+            continue
+        last: dict[str, dict[str, Any]] = {}
+        for line in file.read_text().splitlines():
+            record = json.loads(line)
+            assert record["id"] not in last or record["revision"] > last[record["id"]]["revision"]
+            last[record["id"]] = record
+        left = {name: record for name, record in last.items() if not record["retracted"]}
+        ended += (len(last) - len(left)) * (file.name == "lead-counters.jsonl")
+        final = [json.loads(line) for line in (tmp_path / "False" / file.name).read_text().splitlines()]
+        assert left == {record["id"]: record for record in final if not record["retracted"]}
+    assert ended > 100
