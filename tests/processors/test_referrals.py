@@ -99,6 +99,18 @@ def test_a_leap_of_time_waits_for_what_is_on_its_way() -> None:
     check_books(net)
 
 
+def test_an_enrolment_that_time_leaps_over_is_still_heard() -> None:
+    """The worker stood still for ten days; the partner had enrolled before the sale and is heard of after it, in one
+    commit with what came much later: whoever asked about the code hears of her all the same."""
+    net = Net(program())
+    net.send(bought(MINUTE, "c-petr", user="petr", codes=("anna",)))
+    net.send(enrolled(0, "anna", "ANNA", ts=50 * MINUTE), enrolled(10 * DAY, "olga", "OLGA"))
+    net.pass_time(T0 + 11 * DAY)
+    assert net.rewards == [("anna", 1, "100.00", "pending")]
+    net.pass_time(T0 + 12 * DAY)
+    assert net.rows["codes"].rows == {}, "and the question is forgotten"
+
+
 def simple(net: Net, value: str = "1000", **fields: object) -> None:
     """Anna refers Boris, who buys after three hours."""
     net.send(enrolled(0, "anna", "ANNA"))
