@@ -328,6 +328,7 @@ class Timeline:
             or (hit.code and hit.code[0] != ids.SEPARATOR)
             or hit.at <= recents[-1].at
             or len(recents) >= TAIL
+            or client.ids is not None
             or client.shows_closed
             or (hit.user and hit.user != session.user)
             or not session.landing_url

@@ -418,6 +418,19 @@ def test_a_late_event_that_settles_in_a_stored_row_at_once_is_remembered_there(
         assert result.truth == reference(result.processor, [*records, *again])
 
 
+def test_a_client_that_becomes_busy_again_knows_duplicates_of_what_came_in_between() -> None:
+    """Ids in a set are those of a busy client; single page views after that must be found there as well."""
+    busy = Run(processor())
+    busy.commit([click(n * 1_000, f"old{n}") for n in range(100)])
+    busy.commit([click(2 * DAY, "first")])
+    busy.commit([click(2 * DAY + 1_000, "single")])
+    busy.commit([click(2 * DAY + 2_000 + n, f"more{n}") for n in range(100)])
+    busy.commit([click(2 * DAY + 1_000, "single")])
+    busy.finish()
+    assert busy.counts["duplicates"] == 1
+    assert sum(session["events"] for session in busy.sessions) == 202
+
+
 def test_a_busy_client_knows_duplicates_of_what_has_settled_after_a_restart() -> None:
     """4,000 clicks an hour for two hours, then those of the first hour again, under a later time."""
     records = [click(n * 900, f"e{n}", **INTERNAL) for n in range(8_000)]
