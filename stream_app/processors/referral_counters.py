@@ -205,7 +205,7 @@ class ReferralCountersProcessor:
         users = sum(n for day, n in head.joined.items() if kind == TOTAL or day <= start)
         for currency in sorted(shown):
             base = currency == self._base
-            if currency in figures.sums or (base and (figures.counts or users)):
+            if currency in figures.sums or (base and figures.counts):
                 record = record_of(
                     (head.dimension, head.keys),
                     kind,

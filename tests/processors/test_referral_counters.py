@@ -88,3 +88,34 @@ def test_a_new_customer_changes_what_one_has_brought_in_every_currency() -> None
     other = commit.written["USD"]["cohorts"]["other"]
     assert (other["customers"], other["revenue"], other["revenue_per_customer"]) == (2, "90.01", "45.01")
     assert not rows.rows, "customers stand in the total only"
+
+
+def test_a_window_that_came_to_nothing_is_gone_whoever_is_enrolled() -> None:
+    """Users stand in what is there already: they keep no window alive, else it would depend on the order of arrival
+    which windows there are (semantics 20)."""
+
+    class Topic(Commit):
+        def emit(self, _topic: str, key: bytes, value: bytes | None) -> None:
+            if value is None:
+                topic.pop(key, None)
+            else:
+                topic[key] = json.loads(value)
+
+    topic: dict[bytes, dict[str, Any]] = {}
+    counters = ReferralCountersProcessor(
+        Windows("UTC"), base_currency="EUR", rules_version="test", values=4, partitions=2
+    )
+    rows, state = DictRows(), None
+    minute = T0 // MINUTE
+    for name, n, at in (("users", 1, minute), ("referred", 1, minute + 3), ("visits", 1, minute + 9)):
+        delta = Delta("program", ("friends",), (Change(at, Figures({name: n})),))
+        state = counters.fold(counters.key_of(delta), state, [delta], cast(Any, Topic(rows)))
+    delta = Delta("program", ("friends",), (Change(minute + 3, Figures({"referred": -1})),))
+    state = counters.fold(counters.key_of(delta), state, [delta], cast(Any, Topic(rows)))
+    assert [record["counts"]["visits"] for record in topic.values()] == [1, 1, 1, 1]
+    delta = Delta("program", ("friends",), (Change(minute + 9, Figures({"visits": -1})),))
+    state = counters.fold(counters.key_of(delta), state, [delta], cast(Any, Topic(rows)))
+    assert [(record["window"], record["counts"]["users"]) for record in topic.values()] == [("total", 1)]
+    delta = Delta("program", ("friends",), (Change(minute, Figures({"users": -1})),))
+    counters.fold(counters.key_of(delta), state, [delta], cast(Any, Topic(rows)))
+    assert not topic
