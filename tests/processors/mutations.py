@@ -139,6 +139,8 @@ MUTATIONS = (
     Mutation("code: a client is forgotten before its answer", JOURNEYS,
              "stored.linked or stored.orders or stored.held or stored.promos)",
              "stored.linked or stored.orders or stored.held)"),
+    Mutation("ids of a time when they were many are used again", CLIENT,
+             "            or client.ids is not None\n", ""),
     Mutation("grace is exclusive", "processors/journeys/decoding.py", "<= age <= grace_ms", "<= age < grace_ms"),
 )  # fmt: skip
 
