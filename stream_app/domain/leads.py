@@ -183,6 +183,19 @@ def take_fact(lead: Lead, fact_id: str, fact: LeadFact | None) -> None:
         lead.crowded = True
 
 
+def rename_client(lead: Lead, old: str, new: str) -> None:
+    """The client that the CRM named goes by another name: whoever used it was erased."""
+    for update in lead.updates:
+        if update.client_id == old:
+            update.client_id = new
+    if lead.settled is not None and lead.settled.client_id == old:
+        lead.settled.client_id = new
+    if lead.asked is not None and lead.asked.client_id == old:
+        lead.asked = msgspec.structs.replace(lead.asked, client_id=new)
+    if lead.answer is not None and lead.answer.client_id == old:
+        lead.answer = msgspec.structs.replace(lead.answer, client_id=new)
+
+
 def settle(lead: Lead) -> bool:
     """Folds the oldest updates for good when there are too many; True if so. Call it once what they count is counted:
     it stays as it is."""

@@ -8,10 +8,12 @@ import msgspec
 
 from stream_app.domain import leads
 from stream_app.domain.client import Frozen
+from stream_app.domain.contacts import NO_CONTACT
 from stream_app.domain.ids import conversion_id
+from stream_app.domain.lead_events import LeadFact
 from stream_app.domain.leads import Entry, Lead, Life, Mention
 from stream_app.domain.records import AttributedConversion
-from stream_app.domain.referral.facts import CONVERSION, Purchase, person_of
+from stream_app.domain.referral.facts import CLIENT, CONVERSION, LEAD, Mine, Purchase, person_of
 from stream_app.domain.referral.programs import Programs
 from stream_app.processors.facts import Fact, encode_body
 from stream_app.processors.referral_facts import ReferralTeller
@@ -32,18 +34,16 @@ class LeadReferrals:
         return encode_body(self._teller.purchase(client_id, frozen, record)) if self._statuses else b""
 
     def facts(self, lead_id: str, lead: Lead, life: Life) -> Iterable[tuple[str, Fact]]:
-        """(id of the record it follows from, fact) for each status that some programme pays for."""
+        """(id of the record it follows from, fact) for each status that some programme pays for. The person behind the
+        lead hears of it before, so that they can say if they go by another name one day."""
         if not self._statuses:
             return
         fact = leads.first_fact(lead)
-        if fact is not None and fact.grounds:
-            made = _decode_purchase(fact.grounds)
-        else:
-            client = fact.client_id if fact is not None else life.client_id
-            made = Purchase(0, "", fact.goal if fact is not None else "", client=client)
+        made = _made_by(fact) if fact is not None else Purchase(0, "", "", client=life.client_id)
         if not (made.user or made.client):
             return
         key = person_of(made.user, made.client).encode()
+        yield lead_id, Fact(LEAD, key, encode_body(Mine()))
         for status, moment in (("mql", life.mql), ("sql", life.sql), *_deals(life)):
             if moment is None or status not in self._statuses:
                 continue
@@ -59,9 +59,29 @@ class LeadReferrals:
                 paid=False,
                 refunds=(),
                 withdrawn=deal.left_by if deal is not None else "",
+                withdrawn_at=deal.left_at if deal is not None else 0,
+                lead=lead_id,
             )
             record_id = conversion_id(lead_id, f"{status}\x1f{moment.event_id}")
             yield record_id, Fact(CONVERSION, key, encode_body(purchase))
+
+    @staticmethod
+    def rename(lead: Lead, old: str, new: str) -> None:
+        """A person was erased: their new name stands for them, and nothing else says who they are."""
+        user, client = ("", new.removeprefix(CLIENT)) if new.startswith(CLIENT) else (new, "")
+        for name, fact in lead.facts.items():
+            made = _made_by(fact)
+            if person_of(made.user, made.client) == old:
+                grounds = msgspec.structs.replace(made, user=user, client=client, contact=NO_CONTACT)
+                bare = msgspec.structs.replace(fact, client_id="", user_id="", grounds=encode_body(grounds))
+                lead.facts[name] = bare
+        if client:
+            leads.rename_client(lead, old.removeprefix(CLIENT), client)
+
+
+def _made_by(fact: LeadFact) -> Purchase:
+    """The conversion that made the lead, as far as it is known."""
+    return _decode_purchase(fact.grounds) if fact.grounds else Purchase(0, "", fact.goal, client=fact.client_id)
 
 
 def _deals(life: Life) -> Iterable[tuple[str, Entry | Mention]]:

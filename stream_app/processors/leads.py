@@ -19,6 +19,7 @@ from stream_app.domain.lead_records import LEADS, LeadRetraction
 from stream_app.domain.lead_records import Lead as LeadRecord
 from stream_app.domain.lead_views import lead_retraction, lead_view
 from stream_app.domain.leads import Counted, Lead, Life
+from stream_app.domain.referral.facts import LEAD_OWNER, Renamed
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.times import LATEST_MS, MINUTE_MS
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
@@ -33,6 +34,7 @@ _encode_record = msgspec.json.Encoder().encode
 _encode_state = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode_state = msgspec.msgpack.Decoder(Lead).decode
 _decode_fact = msgspec.msgpack.Decoder(Letter[LeadFact]).decode
+_decode_owner = msgspec.msgpack.Decoder(Letter[Renamed]).decode
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
@@ -42,7 +44,7 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     fact: LeadFact | None
 
 
-Event = Update | Told
+Event = Update | Told | Renamed
 
 
 class LeadCounter(Protocol):
@@ -59,7 +61,7 @@ class LeadsProcessor:
     name = "leads"
     tag = b"l"
     inputs: Sequence[str] = ("lead-updates",)
-    kinds: Sequence[str] = (LEAD_FACT,)
+    kinds: Sequence[str] = (LEAD_FACT, LEAD_OWNER)
     state_version = 1
 
     def __init__(
@@ -83,6 +85,8 @@ class LeadsProcessor:
 
     def decoder(self, source: str) -> Decoder[Event]:
         """The decoder of `lead-updates` or of facts."""
+        if source == LEAD_OWNER:
+            return self._renamed
         return self._told if source == LEAD_FACT else self._update
 
     def key_of(self, event: Event) -> bytes:
@@ -114,6 +118,15 @@ class LeadsProcessor:
             raise Rejected("bad_json", f"a {LEAD_FACT} that this version cannot read") from error
         return Told(letter.id, letter.body)
 
+    @staticmethod
+    def _renamed(_key: bytes | None, value: bytes | None, _ts: int) -> Renamed:
+        try:
+            body = _decode_owner(value or b"").body
+        except msgspec.DecodeError as error:
+            raise Rejected("bad_json", f"a {LEAD_OWNER} that this version cannot read") from error
+        assert body is not None  # a name that was given up does not come back
+        return body
+
     # --- fold ----------------------------------------------------------------------------------------
 
     def fold(self, key: bytes, state: Lead | None, events: list[Event], context: Context[Event]) -> Lead | None:
@@ -122,6 +135,9 @@ class LeadsProcessor:
         for event in events:
             if isinstance(event, Update):
                 self._take(lead, event, context)
+            elif isinstance(event, Renamed):
+                if self._referrals is not None:
+                    self._referrals.rename(lead, event.old, event.new)
             elif event.id == ANSWER:
                 lead.answer = event.fact
             else:

@@ -12,7 +12,7 @@ import msgspec
 
 from stream_app.domain.lead_events import LeadFact, Question
 from stream_app.domain.leads import Counted
-from stream_app.domain.referral.facts import CONVERSION, Purchase
+from stream_app.domain.referral.facts import CONVERSION, LEAD, Mine, Purchase
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.sources.rules import SourceRules
 from stream_app.engine.processor import Rejected
@@ -40,6 +40,8 @@ class LeadRun:
         )
         self.purchases: dict[tuple[str, str], Purchase] = {}
         """What people were told, by record and person."""
+        self.led: dict[str, str] = {}
+        """Whose lead it is."""
         self.drop_cache = drop_cache
         self.records: dict[str, dict[str, Any]] = {}
         self.written = 0
@@ -76,6 +78,12 @@ class LeadRun:
             assert told.body is not None or before is not None
             if told.body is not None:
                 self.purchases[told.id, key.decode()] = told.body
+            return
+        if kind == LEAD:
+            mine = msgspec.msgpack.decode(value, type=Letter[Mine])
+            self.led.pop(key.decode(), None)
+            if mine.body is not None:
+                self.led[key.decode()] = mine.id
             return
         assert kind == LEAD_QUESTION
         letter = msgspec.msgpack.decode(value, type=Letter[Question])

@@ -12,7 +12,7 @@ import msgspec
 from stream_app.domain.referral.facts import CAPTURED, CONVERSION, Purchase, RefundLine, Visit, Visits, person_of
 from stream_app.domain.referral.programs import FraudRules, Program, Rate, RateRule, ReferredReward
 from stream_app.processors.facts import Letter, encode_body
-from tests.processors.referral_net import DAY, GRACE, HASHER, HOUR, MINUTE, T0, Net, program
+from tests.processors.referral_net import DAY, GRACE, HASHER, HOUR, MINUTE, T0, Net, asked, crm, program
 
 PEOPLE = ("anna", "boris", "clara", "daina", "egil", "fred")
 CODES = {name: f"k{number}" for number, name in enumerate(PEOPLE)}
@@ -129,12 +129,36 @@ def on_shared_clients(seed: int, happenings: list[Happening]) -> list[Happening]
     return shared
 
 
+def with_leads(seed: int, made: list[Program], happenings: list[Happening]) -> tuple[list[Program], list[Happening]]:
+    """The same life, in which people also ask for something, and the CRM says for weeks what becomes of that."""
+    rng = random.Random(f"leads {seed}")
+    made = [msgspec.structs.replace(p, statuses=rng.choice((("mql", "won"), ("won",), ("mql", "sql")))) for p in made]
+    result = list(happenings)
+    for number in range(8):
+        user = rng.choice(PEOPLE)
+        at = rng.randrange(0, 3 * DAY // MINUTE) * MINUTE
+        # on clients of their own: what is known to be whose does not change while people are erased
+        anonymous = rng.random() < 0.3
+        client = f"c-{user}-{'guest' if anonymous else 'lead'}"
+        fields = {"user": user, "client": client, "lead": f"lead-{number}", "anonymous": anonymous}
+        result.append(Happening(at, f"ask-{number}", "ask", fields))
+        revenue = rng.choice(("", "49.99", "100.10", "500"))
+        for update in range(rng.randrange(1, 6)):
+            at += rng.choice((MINUTE, HOUR, DAY, 9 * DAY))
+            status = rng.choice(("contacted", "qualified", "won", "won", "refused"))
+            told = {"status": status, "qualification": rng.choice(("mql", "sql", ""))}
+            told["revenue"] = revenue if not update else ""
+            result.append(Happening(at, f"crm-{number}-{update}", "crm", {"user": "", "lead": f"lead-{number}"} | told))
+    return made, sorted(result, key=lambda h: (h.at, h.id))
+
+
 class Teller:
     """Plays the part of journeys, and of the programmes: what is known at a time, as letters."""
 
     def __init__(self, net: Net) -> None:
         self.net = net
         self.sales: dict[str, Happening] = {}
+        self.asks: dict[str, Happening] = {}
         self.refunds: dict[str, list[Happening]] = {}
         self.undone: set[str] = set()
         self.clicks: dict[str, set[tuple[str, int]]] = {}
@@ -147,6 +171,13 @@ class Teller:
             case "buy":
                 self.sales[happening.id] = happening
                 self._tell(happening.id)
+            case "ask":
+                self.asks[happening.id] = happening
+                self._tell_lead(happening)
+            case "crm":
+                told = {name: value for name, value in fields.items() if value and name not in {"user", "lead"}}
+                event_id, status = happening.id, told.pop("status")
+                self.net.send(crm(happening.at, fields["lead"], status, ts=arrives, event_id=event_id, **told))
             case "refund":
                 self.refunds.setdefault(fields["of"], []).append(happening)
                 self._tell(fields["of"])
@@ -159,6 +190,9 @@ class Teller:
                 for sale in list(self.sales.values()):
                     if sale.fields["client"] == client and sale.at >= happening.at:
                         self._tell(sale.id)
+                for ask in list(self.asks.values()):
+                    if f"c-{ask.fields['user']}" == client and ask.at >= happening.at:
+                        self._tell_lead(ask)
                 user = "" if fields["anonymous"] else fields["user"]
                 letter = encode_body(Letter(happening.id, Visits((Visit(fields["code"], T0 + happening.at),))))
                 self.net.send((CAPTURED, person_of(user, client).encode(), letter, T0 + arrives))
@@ -172,6 +206,17 @@ class Teller:
                     **{k: v for k, v in fields.items() if k != "user" and v},
                 }
                 self.net.send(("referral-events", fields["user"].encode(), json.dumps(record).encode(), T0 + arrives))
+
+    def _tell_lead(self, ask: Happening) -> None:
+        fields = ask.fields
+        if fields["client"] in self.net.forgotten:
+            return
+        self.net.clients.setdefault(fields["user"], set()).add(fields["client"])
+        clicks = self.clicks.get(f"c-{fields['user']}", ())
+        visits = sorted((at, code) for code, at in clicks if at <= ask.at)
+        user = "" if fields["anonymous"] else fields["user"]
+        via = [(code, at) for at, code in visits]
+        self.net.send((*asked(ask.at, fields["lead"], fields["client"], user=user, via=via)[:3], self.net.now))
 
     def _tell(self, sale_id: str) -> None:
         sale = self.sales.get(sale_id)
@@ -252,7 +297,7 @@ def with_money(seed: int, made: list[Program], happenings: list[Happening]) -> l
         if user.startswith("c-"):
             continue
         if choice == "refund":
-            paid = sorted(r["conversion_id"] for r in records if r["status"] == "paid")
+            paid = sorted(r["conversion_id"] for r in records if r["status"] == "paid" and r["conversion_id"][1] == "-")
             sales = [name[2:] for name in paid] or [h.id for h in result if h.what == "buy" and h.at <= at]
             if sales:
                 late = {"of": rng.choice(sales), "value": rng.choice(("5", "1000"))}
@@ -292,4 +337,4 @@ def _iso(ms: int) -> str:
     return rfc3339(ms)
 
 
-__all__ = ["Happening", "life", "live", "msgspec", "on_shared_clients", "with_money"]
+__all__ = ["Happening", "life", "live", "msgspec", "on_shared_clients", "with_leads", "with_money"]

@@ -12,10 +12,13 @@ from typing import Any
 import msgspec
 
 from stream_app.domain.contacts import ContactHasher
+from stream_app.domain.credit import NOT_DETERMINED
+from stream_app.domain.lead_events import LeadFact
 from stream_app.domain.referral.facts import (
     CAPTURED,
     CONVERSION,
     FORGOTTEN,
+    LEAD,
     MOVED,
     Forgotten,
     Purchase,
@@ -28,10 +31,15 @@ from stream_app.domain.referral.programs import Exchange, Program, Programs, Rat
 from stream_app.engine.processor import Place, Rejected
 from stream_app.processors.codes import CodesProcessor
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.lead_facts import LEAD_FACT, LEAD_QUESTION
+from stream_app.processors.lead_referrals import LeadReferrals
+from stream_app.processors.leads import LeadsProcessor
 from stream_app.processors.links import PERSON_ERASED, PersonErased
 from stream_app.processors.people import PeopleProcessor
 from stream_app.processors.people.leaps import WAITING, combine
+from stream_app.processors.referral_facts import ReferralTeller
 from tests.processors.harness import DAY, HOUR, MINUTE, T0, DictRows
+from tests.processors.lead_harness import RESOLVER
 
 GRACE = HOUR
 HASHER = ContactHasher(b"a key for tests", "LV")
@@ -84,6 +92,9 @@ class Commit:
 
     def emit(self, topic: str, key: bytes, value: bytes) -> None:
         record = json.loads(value)
+        if topic == "leads":
+            self.net.leads[record["id"]] = record
+            return
         assert record["user_id"].encode() == key
         assert (topic, record["id"]) not in self.net.emitted, "one record per id and commit"
         self.net.emitted.add((topic, record["id"]))
@@ -92,7 +103,7 @@ class Commit:
     def forward(self, kind: str, key: bytes, value: bytes) -> None:
         if kind == PERSON_ERASED:
             self.net.forget_clients(key, value)
-        else:
+        elif kind != LEAD_QUESTION:  # which journeys would answer
             self.net.travelling.append((kind, key, value))
 
     def reject(self, event: Any, reason: str, detail: str) -> None:
@@ -127,7 +138,9 @@ class Net:
     ) -> None:
         self.programs = Programs(programs, Exchange("EUR", rates or {}))
         self.tally = Tally()
-        self.processors = [
+        referrals = LeadReferrals(self.programs, ReferralTeller(self.programs, frozenset()))
+        self.processors: list[Any] = [
+            LeadsProcessor(RESOLVER, currency="EUR", grace_ms=GRACE, rules_version="test", referrals=referrals),
             CodesProcessor(grace_ms=GRACE),
             PeopleProcessor(
                 self.programs,
@@ -146,6 +159,8 @@ class Net:
         self.dues: dict[tuple[str, bytes], int] = {}
         self.travelling: list[tuple[str, bytes, bytes]] = []
         self.outputs: list[dict[str, Any]] = []
+        self.leads: dict[str, dict[str, Any]] = {}
+        """Their last records."""
         self.rejected: list[tuple[str, str]] = []
         self.counts: Counter[str] = Counter()
         self.emitted: set[tuple[str, str]] = set()
@@ -154,6 +169,8 @@ class Net:
         self.drop_cache = drop_cache
         self.random = random.Random(mix) if mix is not None else None
         self.moving = False
+        self.clients: dict[str, set[str]] = {}
+        """Clients that journeys know to be a user's, besides the one named after them."""
         self.forgotten: set[str] = set()
         """Clients whose journeys have been erased."""
 
@@ -166,7 +183,7 @@ class Net:
         """Plays the part of persons and journeys: nothing more is told of these clients."""
         told = msgspec.msgpack.decode(value, type=Letter[PersonErased]).body
         assert told is not None
-        clients = tuple(sorted({*told.clients, f"c-{key.decode()}"}))
+        clients = tuple(sorted({*told.clients, f"c-{key.decode()}", *self.clients.get(key.decode(), ())}))
         self.forgotten |= {*clients}
         for body in (Forgotten(clients), *(Forgotten((client,), done=True) for client in clients)):
             self.travelling.append((FORGOTTEN, key, encode_body(Letter(key.decode(), body))))
@@ -179,10 +196,10 @@ class Net:
             if self.random is not None:
                 # Some letters take longer; those of one kind and key keep their order.
                 # What a pseudonym is given was sent before anybody could answer to the new name.
-                ways = dict.fromkeys((k, key) for k, key, _ in travelling if k != MOVED)
+                ways = dict.fromkeys(_way(letter) for letter in travelling if letter[0] != MOVED)
                 slow = {way for way in ways if self.random.random() < 0.3}
-                now = [letter for letter in travelling if letter[:2] not in slow]
-                self.travelling = [letter for letter in travelling if letter[:2] in slow]
+                now = [letter for letter in travelling if _way(letter) not in slow]
+                self.travelling = [letter for letter in travelling if _way(letter) in slow]
                 travelling = self._cut(now)
             self._commit([(kind, key, value, self.now) for kind, key, value in travelling])
         raise AssertionError("facts travel for ever")
@@ -289,8 +306,19 @@ class Net:
         ]
         return found
 
+    def reward_of(self, amount: str) -> dict[str, Any]:
+        """The only record of that amount."""
+        (found,) = [r for r in self.last().values() if r["amount"] == amount]
+        return found
+
     def person(self, user: str) -> Any:
         return self._state("people", user.encode())
+
+
+def _way(letter: tuple[str, bytes, bytes]) -> tuple[str, bytes]:
+    """Letters that keep their order: a person hears of a lead before what it tells."""
+    kind, key, _ = letter
+    return (CONVERSION if kind == LEAD else kind), key
 
 
 def program(name: str = "friends", levels: tuple[str, ...] = ("10%", "5%", "2%"), **fields: Any) -> Program:
@@ -344,6 +372,34 @@ def unbought(purchase: Any) -> Any:
     kind, key, value, ts = purchase
     name = msgspec.msgpack.decode(value)[0]
     return (kind, key, encode_body(Letter(name, None)), ts)
+
+
+def asked(at: int, lead: str, client: str, *, user: str = "", via: Any = (), **contact: str) -> Any:
+    """A conversion that makes a lead, as journeys tells it. `via`: (code, visit's time) or several."""
+    visits = [via] if via and isinstance(via[0], str) else list(via)
+    purchase = Purchase(
+        T0 + at,
+        f"ask-{lead}",
+        "lead_form",
+        client=client,
+        user=user,
+        visits=tuple(Visit(code, T0 + t) for code, t in visits),
+        contact=HASHER.contact(**contact),
+    )
+    told = LeadFact(T0 + at, f"ask-{lead}", client, "lead_form", NOT_DETERMINED, (), user, encode_body(purchase))
+    return (LEAD_FACT, lead.encode(), encode_body(Letter(f"conv-{lead}", told)), T0 + at)
+
+
+def crm(at: int, lead: str, status: str, *, ts: int | None = None, **fields: Any) -> Any:
+    """An update of a lead at T0 + `at`, taken at once or at T0 + `ts`."""
+    record = {
+        "event_id": fields.pop("event_id", f"{status}-{lead}-{at}"),
+        "lead_id": lead,
+        "occurred_at": T0 + at,
+        "status": status,
+        **fields,
+    }
+    return ("lead-updates", lead.encode(), json.dumps(record).encode(), T0 + (at if ts is None else ts))
 
 
 def visited(at: int, session: str, code: str, *, user: str = "", client: str = "") -> Any:

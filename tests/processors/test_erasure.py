@@ -8,18 +8,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral.facts import WALK, Walk
 from stream_app.domain.referral.programs import Rate, ReferredReward
 from stream_app.processors.facts import Letter, encode_body
 from tests.processors import referral_net
 from tests.processors.referral_net import (
     DAY,
+    HASHER,
     HOUR,
     MINUTE,
     T0,
     Commit,
     Net,
+    asked,
     bought,
+    crm,
     enrolled,
     event,
     program,
@@ -281,8 +285,9 @@ def test_who_never_stops_buying_is_erased_after_a_day_all_the_same() -> None:
     check_books(net)
 
 
-def test_a_buyer_who_is_erased_while_it_is_not_settled_is_still_known_to_be_the_referrer() -> None:
-    """By their e-mail, until the reward is booked; then that is gone as well."""
+@pytest.mark.parametrize("taken_back", [False, True])
+def test_a_buyer_who_is_erased_while_it_is_not_settled_is_still_known_to_be_the_referrer(taken_back: bool) -> None:
+    """By their e-mail, until the reward is booked; then that is gone as well. Only the new name may take it back."""
     net = Net(program(levels=("10%",)))
     walks: list[Letter[Walk]] = []
     forward = Commit.forward
@@ -308,6 +313,11 @@ def test_a_buyer_who_is_erased_while_it_is_not_settled_is_still_known_to_be_the_
     net.send((WALK, b"anna", encode_body(Letter(letter.id, erased)), net.now))
     assert net.rewards == [("anna", 1, "10.00", "rejected")]
     assert referred(net) == {"boris"}
+    if taken_back:
+        for teller, left in (("boris", 1), ("erased-1", 0)):
+            net.send((WALK, b"anna", encode_body(Letter(f"{letter.id}{SEPARATOR}{teller}", None)), net.now))
+            assert len(net.rewards) == left
+        return
     net.pass_time(T0 + 10 * DAY)
     assert net.rewards == [("anna", 1, "10.00", "rejected")]
     assert referred(net) == {"erased-1"}
@@ -342,6 +352,142 @@ def test_only_an_erasure_concerns_all_programmes() -> None:
     record = {name: told for name, told in msgspec.json.decode(value).items() if name != "program"}
     net.send((kind, key, msgspec.json.encode(record), ts))
     assert net.rejected == [("missing_field", "program: only an erasure concerns them all")]
+
+
+LEADS: dict[str, Any] = {"goals": (), "statuses": ("mql", "won"), "referred": WELCOME}
+
+
+@pytest.mark.parametrize("won", [False, True])
+@pytest.mark.parametrize("later", ["contacted", "won"])
+def test_a_lead_of_somebody_erased_tells_their_new_name(later: str, won: bool) -> None:
+    """Nobody is welcomed twice, and whoever referred them is paid as if they were there; nothing names them."""
+    net = Net(program(levels=("10%",), **LEADS))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    net.send(asked(DAY, "lead", "c-boris", user="boris", via=("anna", HOUR), email="boris@example.org"))
+    net.send(crm(DAY + 1, "lead", "qualified", qualification="mql"))
+    if won:
+        net.pass_time(T0 + 2 * DAY)
+        net.send(crm(2 * DAY, "lead", "won", revenue="1000"))
+    net.pass_time(T0 + 30 * DAY)
+    net.send(erase(30 * DAY, "boris"))
+    net.pass_time(T0 + 31 * DAY)
+    net.send(crm(31 * DAY, "lead", later, revenue="3000"))
+    net.pass_time(T0 + 60 * DAY)
+    deals = {
+        (False, "contacted"): [],
+        (False, "won"): [("anna", 1, "300.00", "approved")],
+        (True, "contacted"): [("anna", 1, "0.00", "refunded")],
+        (True, "won"): [("anna", 1, "100.00", "approved")],
+    }
+    assert net.rewards == [(known_as("boris"), 0, "7.00", "on_hold"), *deals[won, later]]
+    check_books(net)
+    assert net.leads["lead"]["client_id"] is None
+    assert referred(net) == {known_as("boris")}
+    assert kept_of(net, b"boris") == kept_of(net, HASHER.contact("boris@example.org").email) == []
+    assert net.person(known_as("boris")).leads == 0, "it never changes again"
+
+
+def kept_of(net: Net, name: bytes) -> list[bytes]:
+    """Where a name, or something else of a person, is kept."""
+    kept = [key + b" " + value for (_, key), value in net.saved.items()]
+    kept += [key + b" " + value for part in net.rows.values() for (key, _), value in part.rows.items()]
+    return [content for content in kept if name in content]
+
+
+def test_a_lead_that_turns_out_to_be_somebody_elses_is_forgotten() -> None:
+    net = Net(program(**LEADS))
+    made = asked(DAY, "lead", "c-boris", user="boris")
+    for letter, leads in ((made, 1), (made, 1), ((*made[:2], encode_body(Letter("conv-lead", None)), made[3]), 0)):
+        net.send(letter)
+        person = net.person("boris")
+        assert (person.leads if person is not None else 0) == len(net.rows["people"].rows) == leads
+    assert person is None
+
+
+@pytest.mark.parametrize("made_by", ["conversion", "crm"])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_lead_of_a_client_follows_when_its_user_is_erased(made_by: str, before: bool) -> None:
+    """One that was made as nobody known, or that the CRM named; also if there was nothing to tell before."""
+    net = Net(program(levels=("10%",), **LEADS))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-boris", None, via=("anna", HOUR), goal="lead_form", status="mql", event_id="bound"))
+    if made_by == "conversion":
+        net.send(asked(DAY + 1, "lead", "c-boris"))
+    net.send(crm(DAY + 2, "lead", "new", client_id="c-boris"))
+    if before:
+        net.send(crm(DAY + 3, "lead", "won", revenue="500"))
+    net.send(enrolled(DAY + 4, "boris", "K", client_id="c-boris", event_id="e"))
+    net.pass_time(T0 + 30 * DAY)
+    net.send(erase(30 * DAY, "boris", event_id="gone"))
+    net.pass_time(T0 + 31 * DAY)
+    net.send(crm(31 * DAY, "lead", "contacted"), crm(31 * DAY + 1, "lead", "won", revenue="1000"))
+    net.pass_time(T0 + 60 * DAY)
+    new = pseudonym_of(b"\x1fc-boris").lstrip("\x1f")
+    assert [r[:3] for r in net.rewards if r[2] != "0.00"] == [(new, 0, "7.00"), ("anna", 1, "100.00")]
+    check_books(net)
+    assert net.leads["lead"]["client_id"] == (None if made_by == "conversion" else new)
+    assert kept_of(net, b"boris") == []
+
+
+@pytest.mark.parametrize("heard", [DONE - MINUTE, DONE + MINUTE])
+def test_a_status_after_the_erasure_is_judged_without_contacts_whenever_it_is_heard(heard: int) -> None:
+    """Before the move by the old name, behind it by the new one: it comes to the same."""
+    net = Net(program(levels=("15.00",), **LEADS))
+    net.send(enrolled(0, "anna", "ANNA", email="anna@example.org"))
+    net.pass_time(T0 + DAY)
+    net.send(asked(DAY, "lead", "c-boris", user="boris", via=("anna", HOUR), email="anna@example.org"))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(erase(2 * DAY, "boris"))
+    net.pass_time(T0 + 2 * DAY + heard)
+    late = {"ts": 2 * DAY + heard, "qualification": "mql"}
+    net.send(crm(2 * DAY + heard - 50 * MINUTE, "lead", "qualified", **late))
+    net.pass_time(T0 + 60 * DAY)
+    assert net.rewards == [(known_as("boris"), 0, "7.00", "on_hold"), ("anna", 1, "15.00", "approved")]
+    check_books(net)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_status_that_a_lead_tells_the_old_name_is_nobodys(moved: bool) -> None:
+    """While clients are being forgotten, and as long as the lead has not heard the new name: it will tell that."""
+    net = Net(program(levels=("15.00",), **LEADS))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    net.send(asked(DAY, "lead", "c-boris", user="boris", via=("anna", HOUR)))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(erase(2 * DAY, "boris"))
+    if not moved:
+        net.forget_clients = lambda *_: None  # type: ignore[method-assign]
+    net.pass_time(T0 + 2 * DAY + DONE)
+    status = {"goal": "lead_form", "status": "mql", "paid": False, "lead": "lead", "via": ("anna", HOUR)}
+    net.send(bought(2 * DAY + DONE, "c-boris", None, user="boris", **status))
+    assert net.rewards == []
+    assert moved or net.person("boris").held == {}
+
+
+def test_a_status_that_is_open_while_the_name_changes_is_paid_once_and_can_be_taken_back() -> None:
+    """It came after the erasure, so it has not been booked when that is carried out. The new name tells of it, and
+    takes it back when an earlier mention turns up."""
+    net = Net(program(levels=("15.00",), **LEADS))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    for lead in ("first", "lead"):
+        net.send(asked(DAY, lead, "c-boris", user="boris", via=("anna", HOUR)))
+    net.send(crm(DAY, "first", "qualified", qualification="mql"))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(erase(2 * DAY, "boris"))
+    done = 3 * DAY + DONE
+    for at in range(2 * DAY, done, 30 * MINUTE):  # nobody who still buys is waited for longer than a day
+        net.pass_time(T0 + at)
+        net.send(bought(at, "c-more", "1", user="boris", goal="other"))
+    for at, heard, who in ((10, -5, "boris"), (5, 1, known_as("boris")), (20, 5, known_as("boris"))):
+        net.pass_time(T0 + done + heard * MINUTE)
+        net.send(crm(done - at * MINUTE, "lead", "qualified", qualification="mql", ts=done + heard * MINUTE))
+        assert [r[:3] for r in net.rewards] == [(who, 0, "7.00"), *[("anna", 1, "15.00")] * 2]
+    net.pass_time(T0 + 60 * DAY)
+    assert net.rewards == [(known_as("boris"), 0, "7.00", "on_hold"), *[("anna", 1, "15.00", "approved")] * 2]
+    check_books(net)
 
 
 def test_what_was_bought_before_settles_first_also_when_time_leaps() -> None:

@@ -6,15 +6,17 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from stream_app.domain import leads
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.lead_events import LeadFact
-from stream_app.domain.referral.facts import CLIENT
+from stream_app.domain.referral.facts import CLIENT, LEAD_OWNER, Purchase, Renamed
 from stream_app.domain.referral.programs import Program, Programs
 from stream_app.domain.sources.model import Source
 from stream_app.engine.processor import Rejected
+from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.lead_referrals import LeadReferrals
 from stream_app.processors.referral_facts import ReferralTeller
 from tests.processors.lead_harness import GRACE, LeadRun, answer, fact, update
@@ -269,12 +271,13 @@ def test_statuses_that_earn_are_told_once_and_stay_told_when_the_lead_is_crowded
     run.commit([crm(MINUTE, "u1", "won", revenue="100", qualification="mql")])
     run.commit([crm(2 * MINUTE, "u2", "refused")])
     (won,) = [purchase for purchase in run.purchases.values() if purchase.status == "won"]
-    assert (won.at, won.event_id, won.value, won.withdrawn) == (T0 + MINUTE, "u1", 100, "u2")
+    assert (won.at, won.event_id, won.value) == (T0 + MINUTE, "u1", 100)
+    assert (won.withdrawn, won.withdrawn_at) == ("u2", T0 + 2 * MINUTE)
     assert {(person, purchase.status) for (_, person), purchase in run.purchases.items()} == {
         (CLIENT + "c1", "won"), (CLIENT + "c1", "mql"),
     }  # fmt: skip
     run.commit([fact("a", "f1", None), fact("a", "f0", LeadFact(T0, "v0", "c2", "lead_form", ADS))])
-    assert {person for _, person in run.purchases} == {CLIENT + "c2"}
+    assert {person for _, person in run.purchases} == {*run.led} == {CLIENT + "c2"}
     for index in range(3 * leads.MAX_UPDATES):
         run.commit([crm(3 * MINUTE + index, f"x{index}", ("won", "refused")[index % 2])])
     assert sum(purchase.status == "won" for purchase in run.purchases.values()) == 1 + 300
@@ -288,6 +291,45 @@ def test_a_status_that_turns_out_to_have_come_earlier_is_told_anew_and_the_other
     run.commit([crm(9 * MINUTE, "u2", "qualified", qualification="mql")])
     run.commit([crm(5 * MINUTE, "u1", "contacted", qualification="mql")])
     assert [purchase.event_id for purchase in run.purchases.values()] == ["u1"]
+
+
+def renamed(old: str, new: str) -> Any:
+    return LEAD_OWNER, "a", encode_body(Letter(old, Renamed(old, new))), 0
+
+
+def test_a_lead_of_somebody_erased_forgets_them_and_nobody_else() -> None:
+    """It tells their new name what it told the old one; the question about the client's source is not asked again."""
+    grounds = {
+        who: encode_body(Purchase(T0, "v1", "lead_form", client=f"c-{who}", user=who)) for who in ("boris", "zoe")
+    }
+    run = LeadRun(drop_cache=True, referrals=REFERRALS)
+    for at, who in enumerate(grounds):
+        body = LeadFact(T0 + at, f"v{at}", f"c-{who}", "lead_form", ADS, (), who, grounds[who])
+        run.commit([fact("a", f"f{at}", body)])
+    run.commit([crm(MINUTE, "u1", "qualified", qualification="mql", client_id="c-boris")])
+    (told,) = run.purchases.items()
+    run.commit([renamed("boris", "erased-1"), renamed("\x1fc-boris", "\x1ferased-2")])
+    assert run.purchases == {(told[0][0], "erased-1"): msgspec.structs.replace(told[1], user="erased-1", client="")}
+    assert run.led == {"erased-1": "a"}
+    assert (b"boris" in run.saved[b"a"], b"zoe" in run.saved[b"a"]) == (False, True)
+    run.commit([renamed("zoe", "erased-3")])
+    assert b"zoe" not in run.saved[b"a"]
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_lead_of_a_client_of_the_crm_forgets_it(settled: bool) -> None:
+    """And keeps the source that journeys answered: it is asked under the new name, and not again."""
+    run = LeadRun(drop_cache=True, referrals=REFERRALS)
+    run.commit([crm(0, "u1", "new", client_id="c-boris"), crm(1, "u2", "qualified", qualification="mql")])
+    run.commit([answer("a", LeadFact(T0, "", "c-boris", "", ADS))])
+    for index in range((leads.MAX_UPDATES + 1) * settled):
+        run.commit([crm(MINUTE + index, f"x{index}", "contacted")])
+    asked = dict(run.questions["a"])
+    run.commit([renamed("\x1fc-boris", "\x1ferased-2")])
+    assert run.led == {"\x1ferased-2": "a"}
+    assert run.questions["a"] == asked
+    assert (run.records["a"]["client_id"], run.records["a"]["attributed"]["source"]) == ("erased-2", "google")
+    assert b"boris" not in run.saved[b"a"]
 
 
 def test_a_state_of_another_version_is_refused_by_name() -> None:

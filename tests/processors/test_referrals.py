@@ -9,6 +9,7 @@ import pytest
 
 from stream_app.domain.referral.facts import Visit
 from stream_app.domain.referral.programs import FraudRules, Rate, RateRule, ReferredReward
+from stream_app.domain.times import rfc3339
 from stream_app.processors.people.state import ROWS_OF_A_KIND, SOLD_ROWS
 from tests.processors.referral_net import (
     DAY,
@@ -536,6 +537,23 @@ def test_a_conversion_that_turns_out_to_be_somebody_elses_is_paid_whichever_lett
         assert net.rewards == [("anna", 1, "0.20", "pending")]
 
 
+def test_whoever_turns_out_to_have_brought_themselves_was_brought_by_nobody() -> None:
+    """Anna follows her own link before she is known; that binds her to nobody, and welcomes her to nothing."""
+    net = Net(program(levels=("10%",), referred=ReferredReward("fixed", Rate.parse("7.00"))))
+    net.send(enrolled(0, "anna", "ANNA"), enrolled(1, "boris", "BORIS"))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-anna", "100", via=("anna", HOUR), paid=False))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(bought(2 * DAY, "c-anna", "200", user="anna", paid=False))
+    assert {r["amount"] for r in net.last().values() if r["referred_user"] == "anna"} == set()
+    net.send(bought(2 * DAY + 1, "c-anna", "400", user="anna", codes=("boris",)))
+    assert {(r["user_id"], r["amount"]) for r in net.last().values() if r["referred_user"] == "anna"} == {
+        ("anna", "7.00"),
+        ("boris", "40.00"),
+    }
+    check_books(net)
+
+
 def test_an_earlier_link_that_is_much_too_late_and_taken_back_leaves_the_settled_one() -> None:
     net = Net(program())
     net.pass_time(T0 + DAY)
@@ -773,6 +791,62 @@ def test_a_status_withdrawn_cancels_before_payment_and_claws_back_after(paid: bo
     net.send(bought(3 * HOUR, "c-boris", "2000", **deal))
     amount = sum((Decimal(r["amount"]) for r in net.last().values()), Decimal(0))
     assert amount == 200, "and comes back with the status"
+    check_books(net)
+
+
+def test_a_conversion_that_comes_back_is_paid_on_all_levels_again() -> None:
+    """Also if it had settled: whoever is above was told that it is gone."""
+    net = Net(program())
+    family(net)
+    net.pass_time(T0 + 10 * DAY)
+    sale = bought(3 * DAY + HOUR, "c-petr", user="petr", via=("olga", 3 * DAY))
+    net.send(unbought(sale))
+    assert {r[2:] for r in net.rewards} == {("0.00", "refunded")}
+    net.send(sale)
+    assert [r[:3] for r in net.rewards] == [("olga", 1, "100.00"), ("misha", 2, "50.00"), ("anna", 3, "20.00")]
+    check_books(net)
+
+
+DEAL: dict[str, Any] = {"goal": "lead_form", "status": "won", "paid": False, "event_id": "u1"}
+
+
+@pytest.mark.parametrize("late", LATE)
+def test_a_status_that_was_left_has_bound_all_the_same(late: int) -> None:
+    """Whether that is heard of before the reward is booked or after it: only the money goes."""
+    net = Net(program(levels=("10%",), statuses=("won",), first_purchases=2))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-boris", "2000", via=("anna", HOUR), **DEAL))
+    net.pass_time(T0 + DAY + late)
+    left = {"withdrawn": "u2", "withdrawn_at": T0 + DAY + 30 * MINUTE}
+    net.send((*bought(DAY, "c-boris", "2000", via=("anna", HOUR), **DEAL, **left)[:3], net.now))
+    for at in (2 * DAY, 3 * DAY):
+        net.pass_time(T0 + at)
+        net.send(bought(at, "c-boris", "100"))
+    net.pass_time(T0 + 60 * DAY)
+    assert net.rewards == [("anna", 1, "0.00", "refunded"), ("anna", 1, "10.00", "approved")]
+    assert net.reward_of("0.00")["reasons"] == ["withdrawn"]
+    check_books(net)
+
+
+@pytest.mark.parametrize("heard", [31, 90])
+def test_a_payout_does_not_see_that_a_status_was_left_after_it(heard: int) -> None:
+    """Whenever it is heard of: what was paid comes back with the next payout, not with this one."""
+    net = Net(program(levels=("10%",), statuses=("won",), holding_ms=0))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "c-boris", "2000", via=("anna", HOUR), **DEAL))
+    net.send(bought(DAY + 1, "c-clara", "50", via=("anna", HOUR)))
+    net.pass_time(T0 + 5 * DAY)
+    net.send(event(5 * DAY, "anna", "payout", amount="205"))
+    net.pass_time(T0 + 5 * DAY + heard * MINUTE)
+    left = {"withdrawn": "u2", "withdrawn_at": T0 + 5 * DAY + 30 * MINUTE}
+    net.send((*bought(DAY, "c-boris", "2000", via=("anna", HOUR), **DEAL, **left)[:3], net.now))
+    net.pass_time(T0 + 6 * DAY)
+    assert net.rejected == []
+    assert [r[2:] for r in net.rewards] == [("-200.00", "approved"), ("200.00", "paid"), ("5.00", "paid")]
+    back = net.reward_of("-200.00")
+    assert back["due_at"] == back["occurred_at"] == rfc3339(T0 + 5 * DAY + 30 * MINUTE)
     check_books(net)
 
 

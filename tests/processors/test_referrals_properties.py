@@ -7,18 +7,19 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import pytest
 
 from stream_app.domain.referral.ledger import Sums, sums_of
 from stream_app.domain.referral.programs import Program
-from tests.processors.referral_lives import Happening, life, live, on_shared_clients, with_money
+from tests.processors.referral_lives import Happening, life, live, on_shared_clients, with_leads, with_money
 from tests.processors.referral_net import Net
 
 LIVES = int(os.environ.get("STREAM_APP_LIVES", "40"))
 CHUNK = 10
+Life = tuple[list[Program], list[Happening]]
 PARTS = [range(start, min(start + CHUNK, LIVES)) for start in range(0, LIVES, CHUNK)]
 
 
@@ -93,24 +94,22 @@ def in_other_orders(seed: int, made: list[Program], happenings: list[Happening],
         yield other
 
 
+def plain(_seed: int, made: list[Program], happenings: list[Happening]) -> Life:
+    return made, happenings
+
+
+def shared(seed: int, made: list[Program], happenings: list[Happening]) -> Life:
+    """Who is known to be whom, since when, and with whose address, is as late as everything else."""
+    return made, on_shared_clients(seed, happenings)
+
+
+@pytest.mark.parametrize("kind", [plain, shared, with_leads])
 @pytest.mark.parametrize("seeds", PARTS, ids=str)
-def test_any_order_within_grace_gives_the_same_books(seeds: range) -> None:
+def test_any_order_within_grace_gives_the_same_books(seeds: range, kind: Callable[..., Life]) -> None:
     """Rewards, payouts and sums are those of the life heard in order, whatever is late and whoever overtakes whom."""
     for seed in seeds:
-        made, happenings = life(seed)
+        made, happenings = kind(seed, *life(seed))
         happenings = with_money(seed, made, happenings)
-        in_order = live(made, happenings)
-        check_books(in_order)
-        for _ in in_other_orders(seed, made, happenings, in_order):
-            pass
-
-
-@pytest.mark.parametrize("seeds", PARTS, ids=str)
-def test_any_order_gives_the_same_books_whoever_uses_whose_client(seeds: range) -> None:
-    """Who is known to be whom, since when, and with whose address, is as late as everything else."""
-    for seed in seeds:
-        made, happenings = life(seed)
-        happenings = with_money(seed, made, on_shared_clients(seed, happenings))
         in_order = live(made, happenings)
         check_books(in_order)
         for _ in in_other_orders(seed, made, happenings, in_order):

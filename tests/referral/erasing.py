@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -25,15 +25,17 @@ from tests.referral.worlds import DAY, HOUR, MINUTE, T0
 
 Record = tuple[str, dict[str, Any], int]
 PARTITIONS = 4
-OUTPUTS = ("attributed-sessions", "attributed-conversions", "referral-rewards", "referral-counters")
+OUTPUTS = ("attributed-sessions", "attributed-conversions", "referral-rewards", "referral-counters", "leads")
+KEYS = {"referral-events": "user_id", "lead-updates": "lead_id"}
 SETTINGS: dict[str, Any] = {
     "site": {"own_domains": ["shop.example.com"]},
     "sessions": {"grace_minutes": 60},
     "privacy": {"hash_key": "a secret of the tests, long enough"},
-    "goals": [{"name": "purchase", "kind": "purchase"}],
+    "goals": [{"name": "purchase", "kind": "purchase"}, {"name": "quote", "kind": "lead"}],
     "programs": [
         {
             "name": "friends", "levels": ["10%", "5%", "2%"], "goals": ["purchase"], "holding_days": 1,
+            "qualifies_on": ["mql", "won"],
             "link_parameters": ["ref"], "referred_reward": {"kind": "fixed", "amount": "5.00"},
         },
         {
@@ -101,9 +103,27 @@ def world(seed: int, *, people: int = 7, days: int = 4, size: int = 140) -> tupl
                     add("conversions", at, of, **{**sale, "value": "1", "kind": "refund"})
             case _:
                 pass
+    for topic, at, n, fields in _leads(seed, people, days, erased):
+        add(topic, at, n, **fields)
     for n, at in erased.items():
         add("referral-events", at, n, user_id=person(n), type="erased")
     return sorted(records, key=lambda record: record[2]), [person(n) for n in erased]
+
+
+def _leads(seed: int, people: int, days: int, erased: dict[int, int]) -> Iterator[tuple[str, int, int, dict[str, Any]]]:
+    """Leads that people make before they are erased, and what becomes of them before and after that. On a client
+    without visits: of two tasks one may be days ahead, and has a client forgotten that has not read them all."""
+    rng = random.Random(f"leads {seed}")
+    for number in range(8):
+        n, at = rng.randrange(people), rng.randrange(20, days * 1_440) * MINUTE
+        lead = {"lead_id": f"lead{number}"}
+        if at > erased.get(n, at):
+            continue
+        known = {"client_id": f"desk-{person(n)}", "user_id": person(n)}
+        yield "conversions", at, n, {"goal": "quote", "order_id": f"q{number}", **lead, **known}
+        for status in ("qualified", rng.choice(("contacted", "won")), "won", "refused")[: rng.randrange(1, 5)]:
+            at += rng.choice((HOUR, DAY, 3 * DAY))
+            yield "lead-updates", at, n, {"status": status, "qualification": "mql", "revenue": "70", **lead}
 
 
 async def outcome(
@@ -134,7 +154,7 @@ async def outcome(
     while start < len(records):
         size = sizes()
         for topic, record, ts in records[start : start + size]:
-            key = record["user_id" if topic == "referral-events" else "client_id"].encode()
+            key = record[KEYS.get(topic, "client_id")].encode()
             log.topic(topic)[partition_of(key, partitions)].append(ts, key, json.dumps(record).encode())
         start += size
         log.changed.set()

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from stream_app.cli.main import main
 from tests.referral.erasing import PARTITIONS, compacted, names_for, outcome, person, world
-from tests.referral.worlds import write
+from tests.referral.worlds import CONFIG, write
 
 SEEDS = (0, 1, 2, 5, 8, *range(100, 100 + int(os.environ.get("STREAM_APP_LIVES", "0")) // 20))
 """In 5 and 8 some tasks are days behind others."""
@@ -50,12 +50,14 @@ def traces(kept: list[tuple[str, bytes]], erased: list[str]) -> list[str]:
 def test_files_hold_no_name_once_all_is_over(tmp_path: Path) -> None:
     """Stores on disk after compaction, and everything that a replay writes, its log included; with names by chance."""
     records, erased = world(2)
-    made: dict[str, list[dict[str, Any]]] = {"clicks": [], "conversions": [], "referral-events": []}
+    made: dict[str, list[dict[str, Any]]] = {"clicks": [], "conversions": [], "referral-events": [], "lead-updates": []}
     for topic, record, ts in records:
         made[topic].append(record | {"received_at": ts})
     places = {}
     for name, kept in (("with", made), ("without", made | {"referral-events": enrolments(made)})):
-        options = write(tmp_path / name, kept)
+        options = write(
+            tmp_path / name, kept, CONFIG.replace("holding_days", 'qualifies_on = ["won"]\nholding_days', 1)
+        )
         options += ["--out", str(tmp_path / name / "out"), "--state-directory", str(tmp_path / name / "state")]
         done = CliRunner().invoke(main, ["replay", *options, "--until", "2026-06-01T00:00:00Z"])
         assert done.exit_code == 0, done.output

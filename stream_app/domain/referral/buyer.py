@@ -112,7 +112,10 @@ class Buyer:
         self._programs = programs
         self._answers = answers
         self._person = person
-        self._inherited = tuple((i.since, i.bindings) for i in person.inherited)
+        self._inherited = tuple(
+            (i.since, tuple(b for b in i.bindings if b.referrer != person.key)) for i in person.inherited
+        )
+        """Whoever turns out to have brought themselves was brought by nobody."""
         self._standing: tuple[Binding, ...] = ()
         """Bindings as of the step that is taken."""
         self.state = settled.copied()

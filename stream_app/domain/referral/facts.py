@@ -33,6 +33,8 @@ FORGOTTEN = "referral-forgotten"
 MOVED = "referral-moved"
 RENAMED = "referral-renamed"
 OWNER = "referral-owner"
+LEAD = "referral-lead"
+LEAD_OWNER = "referral-lead-owner"
 
 PAID_AD = 1
 """The visit also bore a paid advertisement's click id."""
@@ -98,7 +100,11 @@ class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
     contact: Contact = NO_CONTACT
     refunds: tuple[RefundLine, ...] = ()
     withdrawn: str = ""
-    """Event that took it back: a lead's status that was left."""
+    """Event that took it back: a lead's status that was left. What followed from it before that stands, binding and
+    rank: only the money goes."""
+    withdrawn_at: int = 0
+    lead: str = ""
+    """Whose status it is; only on the way to its person."""
 
     @property
     def moment(self) -> Moment:
@@ -201,6 +207,10 @@ class Inherited(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """For one of the client's users only: a customer is counted once."""
 
 
+class Mine(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-lead`: the lead of the letter's id is this person's, and hears if their name changes."""
+
+
 class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Body of `referral-round`: a letter that goes round before these people of one task get theirs."""
 
@@ -269,8 +279,8 @@ class Moved(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Renamed(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Body of `referral-renamed`: a person goes by another name. With a conversion: whoever told them of it tells the
-    new name instead."""
+    """Body of `referral-renamed`, `referral-owner` and `referral-lead-owner`: a person goes by another name. With a
+    conversion: whoever told them of it tells the new name instead."""
 
     old: str
     new: str

@@ -74,7 +74,7 @@ class Entry(msgspec.Struct, gc=False, array_like=True):
     covered: tuple[RefundLine, ...] = ()
     """Refunds that were taken into account when it was paid."""
     withdrawn: str = ""
-    """Event that took the conversion back after it was booked."""
+    """Event that took the conversion back."""
     clawbacks: tuple[Clawback, ...] = ()
     next: str = ""
     """Who was told at the next level."""
@@ -152,7 +152,7 @@ def clawed_back(entry: Entry) -> tuple[Clawback, ...]:
             owed = left
     if entry.withdrawn and not gone and owed > 0:
         before = known.get(entry.withdrawn)
-        at = entry.walk.purchase.at
+        at = entry.walk.purchase.withdrawn_at or entry.walk.purchase.at
         result.append(Clawback(entry.withdrawn, at, -owed, None, digest=before.digest if before else 0))
     return tuple(result)
 
@@ -283,8 +283,8 @@ def payable(
 
 
 def amount_at(entry: Entry, at: int) -> Decimal:
-    """What an approved reward was worth at a time: refunds since then are clawed back later."""
-    if entry.withdrawn:
+    """What an approved reward was worth at a time: what was refunded or withdrawn since is clawed back later."""
+    if entry.withdrawn and entry.walk.purchase.withdrawn_at <= at:
         return ZERO
     return entitled(entry, [line for line in entry.refunds if line.at <= at])
 

@@ -183,7 +183,10 @@ class Bookkeeper:
             entry.withdrawn = walk.purchase.withdrawn
         if entry.status == PAID and not self._erased:
             self._approve_index(entry.id)
-        self._send_on(entry, entry.next if walk is not None else None)
+        if walk is not None:
+            self._send_on(entry, entry.next)
+        else:
+            self._take_back_above(entry)
 
     def _teller(self, entry: Entry) -> str:
         """Who told of it: a buyer who was erased meanwhile does so under their new name."""
@@ -213,6 +216,7 @@ class Bookkeeper:
                 self._open.drop(before.moment)
                 before.at, before.event_id = purchase.at, purchase.event_id
                 self._open.put(before)
+        entry.withdrawn = purchase.withdrawn
         self._stale.add(entry_id)
 
     def _remove(self, entry: Entry) -> None:
@@ -470,7 +474,10 @@ class Bookkeeper:
         entry = self._entry(entry_id)
         if entry is None or entry.next not in (old, new):
             return False
-        self._send_on(entry, new)
+        if entry.next_digest:
+            self._send_on(entry, new)
+        else:
+            entry.next = new
         return True
 
     # --- reviews and payouts -------------------------------------------------------------------------
@@ -551,11 +558,8 @@ class Bookkeeper:
         """Tells the next ancestor, and nobody else any more."""
         walk = entry.walk
         person = person or ""
-        if entry.next and entry.next != person:
-            gone = reward_id(walk.program, walk.conversion_id, walk.level + 1, entry.next)
-            back: Letter[Walk] = Letter(f"{gone}{SEPARATOR}{self._person}", None)
-            self._context.forward(WALK, entry.next.encode(), encode_body(back))
-            entry.next_digest = 0
+        if entry.next != person:
+            self._take_back_above(entry)
         entry.next = person
         if person:
             body = msgspec.structs.replace(
@@ -567,6 +571,15 @@ class Bookkeeper:
             if digest != entry.next_digest:
                 entry.next_digest = digest
                 self._context.forward(WALK, person.encode(), letter)
+
+    def _take_back_above(self, entry: Entry) -> None:
+        """Who is next stays known: it is told again if the conversion comes back."""
+        if entry.next and entry.next_digest:
+            walk = entry.walk
+            gone = reward_id(walk.program, walk.conversion_id, walk.level + 1, entry.next)
+            back: Letter[Walk] = Letter(f"{gone}{SEPARATOR}{self._person}", None)
+            self._context.forward(WALK, entry.next.encode(), encode_body(back))
+            entry.next_digest = 0
 
     # --- records -------------------------------------------------------------------------------------
 

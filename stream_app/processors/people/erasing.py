@@ -26,10 +26,12 @@ from stream_app.processors.people.state import (
     BOUND_ROWS,
     ENTRY_ROWS,
     IP_ROWS,
+    LEAD_ROWS,
     ROWS_OF_A_KIND,
     SOLD_ROWS,
     Books,
     IpCount,
+    Led,
     Person,
     Referred,
     Sold,
@@ -44,6 +46,7 @@ decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
 decode_sold = msgspec.msgpack.Decoder(list[Sold]).decode
 decode_ips = msgspec.msgpack.Decoder(list[IpCount]).decode
 decode_referred = msgspec.msgpack.Decoder(list[Referred]).decode
+_decode_led = msgspec.msgpack.Decoder(list[Led]).decode
 _encode_record = msgspec.json.Encoder().encode
 
 
@@ -71,6 +74,7 @@ class Mover:
             (SOLD_ROWS, self._sold),
             (IP_ROWS, self._ips),
             (BOUND_ROWS, self._referred),
+            (LEAD_ROWS, self._leads),
         )
         numbers = self._context.rows.numbers(self._key)
         for number in numbers:
@@ -150,6 +154,12 @@ class Mover:
             self._rename(teller, program)
             (one.binding,) = renamed((one.binding,), self._old, self._new)
         self._send(REFERRED, encode_body(referred))
+
+    def _leads(self, row: bytes) -> None:
+        """Not kept: leads tell the new name of themselves."""
+        name = encode_body(Letter(self._old, Renamed(self._old, self._new)))
+        for led in _decode_led(row):
+            self._context.forward(facts.LEAD_OWNER, led.id.encode(), name)
 
     # --- the rest ------------------------------------------------------------------------------------
 

@@ -40,6 +40,7 @@ BODIES: dict[str, Any] = {
     facts.FORGOTTEN: facts.Forgotten,
     facts.MOVED: facts.Moved,
     facts.RENAMED: facts.Renamed,
+    facts.LEAD: facts.Mine,
 }
 
 

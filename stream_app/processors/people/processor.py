@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from stream_app.domain.contacts import ContactHasher
+from stream_app.domain.contacts import NO_CONTACT, ContactHasher
 from stream_app.domain.events import money_of
 from stream_app.domain.ids import SEPARATOR, content_digest, remembered
 from stream_app.domain.referral import facts
@@ -61,6 +61,7 @@ from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import (
     BOUND_ROWS,
     IP_ROWS,
+    LEAD_ROWS,
     MAX_CAPTURED,
     MAX_CLIENTS,
     MAX_CONTACTS,
@@ -71,6 +72,7 @@ from stream_app.processors.people.state import (
     Heir,
     Held,
     IpCount,
+    Led,
     Linked,
     Person,
     Referred,
@@ -221,12 +223,14 @@ class _Work:
                 self._captured(event.id, event.body.visits if event.body is not None else ())
                 while len(person.captured) > MAX_CAPTURED:
                     del person.captured[next(iter(person.captured))]
+            case facts.LEAD:
+                self._lead(event.id, is_mine=event.body is not None)
             case facts.ERASED | facts.FORGOTTEN | facts.MOVED | facts.RENAMED:
                 self.buys = self.counts = True
                 self._hear_of_erasure(event)
             case _:  # a lap
                 person.waits = False
-                self.lapped = True
+                self.lapped = self.may_be_nobody = True
 
     def _noted(self, event: Heard) -> None:
         """What others know. Answers that nobody waits for any more would never be forgotten."""
@@ -303,6 +307,21 @@ class _Work:
         if membership.joined:
             person.enrolling[membership.event_id] = self._settles(membership.at)
             self._link(membership.client, membership.moment)
+
+    def _lead(self, lead: str, *, is_mine: bool) -> None:
+        """A lead will tell this person of its statuses, or does not any more. A name that was drawn at random never
+        changes again, so nobody who has one remembers."""
+        person = self.person
+        led = Shelf(Led, LEAD_ROWS, self.key, self.context.rows)
+        if is_mine is (led.get(lead) is not None) or person.erased:
+            return
+        if is_mine:
+            led.put(Led(lead))
+        else:
+            led.drop(lead)
+            self.may_be_nobody = True
+        person.leads += 1 if is_mine else -1
+        led.write()
 
     # --- erasure -------------------------------------------------------------------------------------
 
@@ -417,6 +436,10 @@ class _Work:
     def _move(self) -> None:
         person, erasing = self.person, self.person.erasing
         assert erasing is not None
+        for name, held in list(person.held.items()):
+            if held.purchase.status:  # its lead will tell the new name
+                self._tell(held, {}, {})
+                del person.held[name]
         new = self.house.pseudonyms(self.key)
         until = max(self.context.now, self.now) + DAY_MS
         if not Mover(self.key, person, new, erasing.at, self.house.rules_version, self.context).move():
@@ -517,19 +540,29 @@ class _Work:
             if sold is not None:
                 self._sold(sold, purchase)
                 return
-            if purchase is None:
+            if purchase is None or self._is_of_another(purchase):
                 return
             person.held[name] = Held(_compared(purchase), self._settles(purchase.at))
         elif purchase is None:
             self._tell(held, {}, {})
             del person.held[name]
             self._unlink(held.purchase.client, held.purchase.moment)
+            self.may_be_nobody = True
         else:
             before, held.purchase = held.purchase, _compared(purchase)
             if (before.client, before.moment) != (purchase.client, purchase.moment):
                 self._unlink(before.client, before.moment)
         if purchase is not None:
             self._link(purchase.client, purchase.moment)
+
+    def _is_of_another(self, purchase: Purchase) -> bool:
+        """A status of a lead that has yet to hear the name by which its person goes now: it will tell that."""
+        person = self.person
+        if not purchase.lead or person.erased:
+            return False
+        if person.erasing is not None and not person.erasing.due:
+            return True
+        return Shelf(Led, LEAD_ROWS, self.key, self.context.rows).get(purchase.lead) is None
 
     def _sold(self, sold: Sold, purchase: Purchase | None) -> None:
         """A settled purchase was refunded, or withdrawn. How it was decided stays."""
@@ -538,7 +571,7 @@ class _Work:
             self._tell(sold, {}, {})
             self.sold.drop(sold.id)
             return
-        sold.purchase = _sold(purchase, sold.decided)
+        sold.purchase = _sold(_compared(purchase), sold.decided)
         self._tell(sold, *self._follows(sold.id, sold.purchase, sold.decided))
 
     def _link(self, client: str, moment: Moment) -> None:
@@ -643,7 +676,11 @@ class _Work:
         settling = True
         for _, name, step in steps:
             if isinstance(step, Held):
-                decided = () if step.purchase.withdrawn else buyer.decide(step.purchase)
+                erasing = person.erasing
+                if erasing is not None and step.purchase.status and step.purchase.at > erasing.at:
+                    # A lead goes on. Whether it is told before or behind the new name, their contacts have no say.
+                    step.purchase = msgspec.structs.replace(step.purchase, contact=NO_CONTACT)
+                decided = buyer.decide(step.purchase)
                 self._tell(step, *self._follows(name, step.purchase, decided))
                 settling = settling and (step.settles <= now or early > 0)
                 if settling:
@@ -989,7 +1026,7 @@ def _compared(purchase: Purchase) -> Purchase:
     visits = tuple(
         msgspec.structs.replace(visit, code=code) for visit in purchase.visits if (code := normal_code(visit.code))
     )
-    return msgspec.structs.replace(purchase, codes=codes, visits=visits)
+    return msgspec.structs.replace(purchase, codes=codes, visits=visits, lead="")
 
 
 def _sold(purchase: Purchase, decided: tuple[Decided, ...]) -> Purchase:

@@ -38,13 +38,14 @@ OPEN_A_ROW = 64
 """Open entries in a row, at least; up to twice as many, and of the newest with the person."""
 
 # Rows: entries and sold purchases by hash of their id, then ips by hash, pages of ids and of open entries, and referred
-# people by hash.
+# people and leads by hash.
 ENTRY_ROWS = 0
 ROWS_OF_A_KIND = 1 << 29
 SOLD_ROWS = 1 * ROWS_OF_A_KIND
 IP_ROWS = 2 * ROWS_OF_A_KIND
 PAGE_ROWS = 3 * ROWS_OF_A_KIND
 BOUND_ROWS = 4 * ROWS_OF_A_KIND
+LEAD_ROWS = 5 * ROWS_OF_A_KIND
 
 
 class WalkTold(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -77,6 +78,12 @@ class Referred(msgspec.Struct, gc=False, array_like=True):
 
     id: str
     binding: Binding
+
+
+class Led(msgspec.Struct, gc=False, array_like=True):
+    """A lead that this person made."""
+
+    id: str
 
 
 class IpCount(msgspec.Struct, gc=False, array_like=True):
@@ -222,6 +229,8 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     moved: str = ""
     """The pseudonym of whoever had this name before, as long as letters to them may be on their way."""
     moved_until: int = 0
+    leads: int = 0
+    """How many leads tell this person of their statuses; which, is in rows."""
 
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
