@@ -15,6 +15,8 @@ from tests.processors.referral_lives import PEOPLE, PROGRAMS, Happening, life, l
 from tests.processors.referral_net import DAY, MINUTE, Net, pseudonym_of
 from tests.processors.test_referrals_properties import check_books, customers, in_other_orders
 
+pytestmark = pytest.mark.slow
+
 LIVES = int(os.environ.get("STREAM_APP_LIVES", "30"))
 CHUNK = 10
 PARTS = [range(start, min(start + CHUNK, LIVES)) for start in range(0, LIVES, CHUNK)]
@@ -168,7 +170,6 @@ def compare(
         assert record == other, (where, name)
 
 
-@pytest.mark.slow
 def test_lives_with_erasures_are_worth_looking_at() -> None:
     seen: Counter[str] = Counter()
     for seed in range(30):

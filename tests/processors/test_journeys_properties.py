@@ -17,6 +17,8 @@ from tests.processors.harness import MINUTE, Run, travel, with_programmes
 from tests.processors.histories import arrivals, commits, enrolments, histories, in_order
 from tests.processors.reference import reference
 
+pytestmark = pytest.mark.slow
+
 GOALS = (Goal("lead_form", kind="lead"), Goal("signup", acquisition=True))
 RULES = (
     JourneyRules(goals=GOALS),

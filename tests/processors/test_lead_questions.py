@@ -22,6 +22,8 @@ from stream_app.processors.links import OthersTold
 from tests.processors.harness import DAY, HOUR, MINUTE, T0, TABLES, Run, click, conversion, processor
 from tests.processors.histories import arrivals, histories
 
+pytestmark = pytest.mark.slow
+
 ADS = "https://shop.example.com/?utm_source=google&utm_medium=cpc&utm_campaign=Lenses"
 MAIL = "https://shop.example.com/?utm_source=news&utm_medium=email&utm_campaign=weekly"
 

@@ -6,6 +6,7 @@ import os
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from stream_app.domain.lead_events import STATUSES, LeadFact
 from stream_app.domain.sources.model import Source
 from tests.processors.lead_harness import GRACE, LeadRun, Sent, answer, cells, fact, update
 from tests.processors.lead_reference import comparable, lead_of
+
+pytestmark = pytest.mark.slow
 
 T0 = 1_700_000_000_000
 HISTORIES = int(os.environ.get("HISTORIES", "300"))

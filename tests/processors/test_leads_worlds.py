@@ -15,6 +15,8 @@ from tests.counters.histories import GRACE, history
 from tests.counters.world import Arrival, World, at, settings, shuffled, steps
 from tests.processors.lead_reference import comparable, lead_of
 
+pytestmark = pytest.mark.slow
+
 HISTORIES = int(os.environ.get("LEAD_WORLDS", "12"))
 """How many to try: LEAD_WORLDS=10000 for a thorough run."""
 START = at("2026-06-01T00:00:00Z")

@@ -17,6 +17,8 @@ from stream_app.domain.referral.programs import Program
 from tests.processors.referral_lives import Happening, life, live, on_shared_clients, with_leads, with_money
 from tests.processors.referral_net import Net
 
+pytestmark = pytest.mark.slow
+
 LIVES = int(os.environ.get("STREAM_APP_LIVES", "40"))
 CHUNK = 10
 Life = tuple[list[Program], list[Happening]]
@@ -140,7 +142,6 @@ def test_what_one_referrer_takes_back_another_may_have_told_since(seed: int, siz
     assert other.last() == live(made, happenings).last()
 
 
-@pytest.mark.slow
 def test_lives_are_worth_looking_at() -> None:
     """Every status, reason and kind of clawback comes up."""
     statuses: Counter[str] = Counter()

@@ -21,6 +21,8 @@ from stream_app.settings import parse
 from stream_app.topics import KEYS
 from tests.processors.harness import DAY, HOUR, MINUTE, T0
 
+pytestmark = pytest.mark.slow
+
 Record = tuple[str, dict[str, Any], int]
 
 SETTINGS = {

@@ -15,6 +15,8 @@ from stream_app.cli.main import main
 from tests.referral.erasing import PARTITIONS, compacted, names_for, outcome, person, world
 from tests.referral.worlds import CONFIG, write
 
+pytestmark = pytest.mark.slow
+
 SEEDS = (0, 1, 2, 5, 8, *range(100, 100 + int(os.environ.get("STREAM_APP_LIVES", "0")) // 20))
 """In 5 and 8 some tasks are days behind others."""
 
