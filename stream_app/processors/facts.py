@@ -6,7 +6,7 @@ last body per id; one that is gone is taken back by a letter without a body.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -15,9 +15,10 @@ from stream_app.domain.client import Client, Frozen, Told
 from stream_app.domain.ids import content_digest
 from stream_app.domain.journey import Session
 from stream_app.domain.records import AttributedConversion, AttributedSession
-from stream_app.engine.processor import Context
+from stream_app.engine.processor import Context, Rejected
 
 Body = TypeVar("Body")
+Read = TypeVar("Read")
 
 encode_body = msgspec.msgpack.Encoder(decimal_format="string").encode
 """How bodies are encoded: msgpack, structs as arrays."""
@@ -39,6 +40,14 @@ class Letter(msgspec.Struct, Generic[Body], frozen=True, gc=False, array_like=Tr
     """Of the record it follows from."""
     body: Body | None
     """None: taken back."""
+
+
+def read(decode: Callable[[bytes], Read], value: bytes | None, kind: str) -> Read:
+    """What another key has told. Raises Rejected for what some other version wrote in another form."""
+    try:
+        return decode(value or b"")
+    except msgspec.DecodeError as error:
+        raise Rejected("bad_json", f"a {kind} that this version cannot read") from error
 
 
 class Teller:

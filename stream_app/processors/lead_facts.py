@@ -14,8 +14,8 @@ from stream_app.domain.lead_events import LeadFact, Question
 from stream_app.domain.paths import source_of
 from stream_app.domain.records import AttributedConversion
 from stream_app.domain.views import Views
-from stream_app.engine.processor import Context, Rejected
-from stream_app.processors.facts import Fact, Letter, Teller, encode_body, encode_letter
+from stream_app.engine.processor import Context
+from stream_app.processors.facts import Fact, Letter, Teller, encode_body, encode_letter, read
 
 LEAD_FACT = "lead-fact"
 LEAD_QUESTION = "lead-question"
@@ -65,10 +65,7 @@ _decode_question = msgspec.msgpack.Decoder(Letter[Question]).decode
 
 def read_question(_key: bytes | None, value: bytes | None, _ts: int) -> Asking:
     """The decoder of `lead-question`."""
-    try:
-        letter = _decode_question(value or b"")
-    except msgspec.DecodeError as error:
-        raise Rejected("bad_json", f"a {LEAD_QUESTION} that this version cannot read") from error
+    letter = read(_decode_question, value, LEAD_QUESTION)
     return Asking(letter.id, letter.body)
 
 

@@ -23,7 +23,7 @@ from stream_app.domain.referral.facts import LEAD_OWNER, Renamed
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.times import LATEST_MS, MINUTE_MS
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
-from stream_app.processors.facts import Fact, Letter, encode_body, tell
+from stream_app.processors.facts import Fact, Letter, encode_body, read, tell
 from stream_app.processors.lead_facts import ANSWER, LEAD_FACT, LEAD_QUESTION
 from stream_app.processors.lead_referrals import LeadReferrals
 
@@ -112,18 +112,12 @@ class LeadsProcessor:
 
     @staticmethod
     def _told(_key: bytes | None, value: bytes | None, _ts: int) -> Told:
-        try:
-            letter = _decode_fact(value or b"")
-        except msgspec.DecodeError as error:
-            raise Rejected("bad_json", f"a {LEAD_FACT} that this version cannot read") from error
+        letter = read(_decode_fact, value, LEAD_FACT)
         return Told(letter.id, letter.body)
 
     @staticmethod
     def _renamed(_key: bytes | None, value: bytes | None, _ts: int) -> Renamed:
-        try:
-            body = _decode_owner(value or b"").body
-        except msgspec.DecodeError as error:
-            raise Rejected("bad_json", f"a {LEAD_OWNER} that this version cannot read") from error
+        body = read(_decode_owner, value, LEAD_OWNER).body
         assert body is not None  # a name that was given up does not come back
         return body
 

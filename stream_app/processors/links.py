@@ -10,8 +10,8 @@ import msgspec
 from stream_app.domain.ids import order_hash
 from stream_app.domain.orders import Asked, Claim, Ruling
 from stream_app.domain.persons import Link, Others
-from stream_app.engine.processor import Decoder, Rejected
-from stream_app.processors.facts import Letter
+from stream_app.engine.processor import Decoder
+from stream_app.processors.facts import Letter, read
 
 PERSON_LINK = "person-link"
 PERSON_TOUCHPOINTS = "person-touchpoints"
@@ -82,13 +82,10 @@ def decoder(kind: str) -> Decoder[Any]:
         PERSON_ERASED: (_person_erased, _body),
         CLIENT_ERASED: (_client_erased, _body),
     }
-    read, event = decoders[kind]
+    decode_letter, event = decoders[kind]
 
     def decode(_key: bytes | None, value: bytes | None, _ts: int) -> object:
-        try:
-            letter = read(value or b"")
-        except msgspec.DecodeError as error:
-            raise Rejected("bad_json", f"a {kind} that this version cannot read") from error
+        letter = read(decode_letter, value, kind)
         return event(letter.id, letter.body)
 
     return decode

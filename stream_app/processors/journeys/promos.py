@@ -11,9 +11,9 @@ from stream_app.domain.promos import MAX_PROMOS, Promo
 from stream_app.domain.referral.facts import ARRIVAL, ASKING_CLIENT, QUESTION, Question, Spans
 from stream_app.domain.referral.programs import Programs
 from stream_app.domain.sources.model import Source
-from stream_app.engine.processor import Context, Rejected
+from stream_app.engine.processor import Context
 from stream_app.processors.codes import CODE_KEY
-from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.facts import Letter, encode_body, read
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
@@ -28,10 +28,7 @@ _decode = msgspec.msgpack.Decoder(Letter[Spans]).decode
 
 def read_arrival(_key: bytes | None, value: bytes | None, _ts: int) -> Told:
     """The decoder of `referral-arrival`."""
-    try:
-        letter = _decode(value or b"")
-    except msgspec.DecodeError as error:
-        raise Rejected("bad_json", f"a {ARRIVAL} that this version cannot read") from error
+    letter = read(_decode, value, ARRIVAL)
     return Told(letter.id, letter.body or Spans(()))
 
 

@@ -21,7 +21,7 @@ from stream_app.domain.referral.member import (
 from stream_app.domain.referral.programs import Programs
 from stream_app.domain.times import LATEST_MS, MINUTE_MS
 from stream_app.engine.processor import Decoder, Rejected
-from stream_app.processors.facts import Letter
+from stream_app.processors.facts import Letter, read
 from stream_app.processors.people.state import Turn
 
 CLOCK_SKEW_MS = 5 * MINUTE_MS
@@ -68,10 +68,7 @@ def fact_decoder(kind: str) -> Decoder[Event]:
     decode_letter = msgspec.msgpack.Decoder(Letter[BODIES[kind]]).decode  # type: ignore[valid-type]
 
     def decode(_key: bytes | None, value: bytes | None, _ts: int) -> Event:
-        try:
-            letter = decode_letter(value or b"")
-        except msgspec.DecodeError as error:
-            raise Rejected("bad_json", f"a {kind} that this version cannot read") from error
+        letter: Letter[Any] = read(decode_letter, value, kind)
         return Heard(kind, letter.id, letter.body)
 
     return decode
