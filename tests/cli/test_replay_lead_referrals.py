@@ -71,7 +71,7 @@ def test_a_deal_that_is_left_earns_nothing_and_the_next_one_does(tmp_path: Path)
         said(12 * MINUTE, "u3", "L", "won", revenue="500"),
     )
     live = sorted((r["occurred_at"][11:16], r["amount"], r["status"]) for r in earned if not r["retracted"])
-    assert live == [("20:31", "0.00", "refunded"), ("20:38", "50.00", "pending")]
+    assert live == [("20:31", "0.00", "refunded"), ("20:38", "50.00", "approved")]
 
 
 def test_a_qualification_earns_once(tmp_path: Path) -> None:

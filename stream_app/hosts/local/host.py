@@ -156,6 +156,7 @@ class LocalHost:
                 source = self._partition(topic, partition)
                 records, last = source.read(first, _CHUNK)
                 if last == first:
+                    task.at_end(topic, True)
                     continue
                 at_end = last >= source.end
                 self._covered[topic, partition] = epoch, last
