@@ -35,7 +35,7 @@ from stream_app.domain.referral.counting import (
 from stream_app.domain.referral.ledger import Entry
 from stream_app.domain.times import MINUTE_MS
 from stream_app.engine.processor import Context, Decoder, Rejected, Rows
-from stream_app.processors.people.books import Counted
+from stream_app.processors.people.house import Counted
 
 LONG_ONLY = frozenset({"users", "referring_customers", "invited_referred", *COHORT_COUNTS, *COHORT_SUMS})
 """Counted in `total` only; users stand in days as well, as they were at the day's end."""

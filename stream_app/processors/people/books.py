@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,7 +13,7 @@ from stream_app.domain.ids import SEPARATOR, content_digest
 from stream_app.domain.money import add
 from stream_app.domain.referral import ledger
 from stream_app.domain.referral.buyer import Bindings, shown_person
-from stream_app.domain.referral.counting import Cell, Place, Revenue, counts_of, places
+from stream_app.domain.referral.counting import counts_of, places
 from stream_app.domain.referral.facts import WALK, Walk, without_traces
 from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer, settled
 from stream_app.domain.referral.ledger import (
@@ -26,15 +26,15 @@ from stream_app.domain.referral.ledger import (
     Entry,
     Open,
     OpenMoment,
-    Sums,
     reward_id,
 )
 from stream_app.domain.referral.member import Membership
-from stream_app.domain.referral.programs import Program, Programs, Rate
+from stream_app.domain.referral.programs import Program, Rate
 from stream_app.domain.referral.records import REWARDS, Reward, RewardRetraction, clawback_of, reward_of
 from stream_app.domain.times import DAY_MS, MINUTE_MS
 from stream_app.engine.processor import Context
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.people.house import NO_SUMS, Counted, House
 from stream_app.processors.people.opened import OpenEntries, next_settling
 from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import (
@@ -47,61 +47,11 @@ from stream_app.processors.people.state import (
     DuePage,
     IpCount,
 )
-from stream_app.processors.pseudonyms import Pseudonyms
 
 _encode_record = msgspec.json.Encoder().encode
 _encode_page = msgspec.msgpack.Encoder().encode
 _decode_due = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
 _decode_ids = msgspec.msgpack.Decoder(list[str]).decode
-_NOBODY = Sums()
-
-
-class Counted(NamedTuple):
-    """What a reward counts, and where."""
-
-    currency: str = ""
-    sums: Sums = _NOBODY
-    counts: Mapping[str, int] = {}
-    places: tuple[Place, ...] = ()
-
-
-class RewardCounter(Protocol):
-    """The slot for counters: hears what one reward counts whenever that changes."""
-
-    def move(self, entry: Entry, before: Counted, after: Counted, context: Context[Any]) -> None:
-        """Counts `after` in place of `before`."""
-        ...
-
-    def person(self, before: Mapping[Cell, int], after: Mapping[Cell, int], context: Context[Any]) -> None:
-        """Counts what a person counts for besides rewards."""
-        ...
-
-    def revenue(
-        self, before: Mapping[Revenue, Decimal], after: Mapping[Revenue, Decimal], context: Context[Any]
-    ) -> None:
-        """Counts what a customer has brought."""
-        ...
-
-    def add(self, name: str, program: str, code: str, at: int, n: int, context: Context[Any]) -> None:
-        """Counts something that happened: `invites`, `referred`."""
-        ...
-
-
-class House(NamedTuple):
-    """What all books are kept by."""
-
-    programs: Programs
-    grace_ms: int
-    currency: str
-    rules_version: str
-    counter: RewardCounter | None
-    pseudonyms: Pseudonyms
-
-    @property
-    def slack_ms(self) -> int:
-        """After so long nothing that counts for a moment can come any more: grace, and a minute for the ways between
-        keys."""
-        return self.grace_ms + MINUTE_MS
 
 
 class Mismatch(Exception):
@@ -646,9 +596,9 @@ class Bookkeeper:
         if before == after:
             return
         for currency in {before.currency, after.currency} - {""}:
-            was = before.sums if before.currency == currency else _NOBODY
-            now = after.sums if after.currency == currency else _NOBODY
-            self._books.sums[currency] = self._books.sums.get(currency, _NOBODY).moved(was, now)
+            was = before.sums if before.currency == currency else NO_SUMS
+            now = after.sums if after.currency == currency else NO_SUMS
+            self._books.sums[currency] = self._books.sums.get(currency, NO_SUMS).moved(was, now)
         if self._counter is not None:
             self._counter.move(entry, before, after, self._context)
 
@@ -733,4 +683,4 @@ def _oldest(found: list[Any], amount: Decimal) -> list[Any]:
     return chosen
 
 
-__all__ = ["Bookkeeper", "Counted", "House", "Mismatch", "RewardCounter", "next_due"]
+__all__ = ["Bookkeeper", "Gone", "Mismatch", "next_due"]

@@ -1,256 +1,105 @@
-"""Erasure: everything of a person goes to a pseudonym, and whoever names them is told (semantics 50, decision 0021).
+"""Erasure: when it comes about (semantics 50, decision 0021).
 
-Here is what is sent and how it is rewritten; `processor.py` says when. A letter for the pseudonym is written in the
-transaction that sends everybody else the new name, so whatever they answer comes behind it.
+Somebody is to be forgotten. As of now they have left all programmes; the rest waits until nothing from before can come
+any more. Then others forget the person's clients; then all that is kept goes to a pseudonym, which `moving.py` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
-import msgspec
-
-from stream_app.domain.contacts import NO_CONTACT
-from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral import facts
-from stream_app.domain.referral.buyer import shown_person
-from stream_app.domain.referral.facts import CLIENT, Erased, Moved, Renamed, renamed, without_traces
-from stream_app.domain.referral.ledger import Entry, reward_id
-from stream_app.domain.referral.records import REWARDS, RewardRetraction
-from stream_app.engine.processor import Context, Rows
-from stream_app.processors.codes import CODE_KEY, CONTACT_KEY
-from stream_app.processors.facts import Letter, encode_body
-from stream_app.processors.people.opened import OpenEntries
-from stream_app.processors.people.state import (
-    BOUND_ROWS,
-    ENTRY_ROWS,
-    IP_ROWS,
-    LEAD_ROWS,
-    ROWS_OF_A_KIND,
-    SOLD_ROWS,
-    Books,
-    IpCount,
-    Led,
-    Person,
-    Referred,
-    Sold,
-    WalkTold,
-    decode_person,
-    encode_person,
-)
-
-ENTRY, SOLD, IPS, REFERRED, REST = "entry", "sold", "ips", "referred", "rest"
-"""What a letter to the pseudonym brings."""
-decode_entries = msgspec.msgpack.Decoder(list[Entry]).decode
-decode_sold = msgspec.msgpack.Decoder(list[Sold]).decode
-decode_ips = msgspec.msgpack.Decoder(list[IpCount]).decode
-decode_referred = msgspec.msgpack.Decoder(list[Referred]).decode
-_decode_led = msgspec.msgpack.Decoder(list[Led]).decode
-_encode_record = msgspec.json.Encoder().encode
+from stream_app.domain.referral.facts import CLIENT, Erased, Forgotten
+from stream_app.domain.referral.member import Erasure, Membership
+from stream_app.domain.times import DAY_MS
+from stream_app.processors.links import PERSON_ERASED, PersonErased
+from stream_app.processors.people import clients, enrolling
+from stream_app.processors.people.desk import Desk
+from stream_app.processors.people.due import erased_at
+from stream_app.processors.people.moving import move, sold_by
+from stream_app.processors.people.seen import may_come_again
+from stream_app.processors.people.state import Erasing
 
 
-class Mover:
-    """Sends all that is kept of a person to their pseudonym. One commit's work."""
-
-    def __init__(
-        self, key: bytes, person: Person, new: str, at: int, rules_version: str, context: Context[Any]
-    ) -> None:
-        self._key = key
-        self._old, self._new = key.decode(), new
-        self._person = person
-        self._at = at
-        self._rules_version = rules_version
-        self._context = context
-        self._ids: dict[str, str] = {}
-        """Entries' ids before and after."""
-        self._open = list(OpenEntries(person.books, key, context.rows))
-
-    def move(self) -> bool:
-        """Rows first, then the rest: the pseudonym is at work once it has that. False if there is nothing to keep, and
-        nobody to go by the new name."""
-        rows: tuple[tuple[int, Callable[[bytes], None]], ...] = (
-            (ENTRY_ROWS, self._entries),
-            (SOLD_ROWS, self._sold),
-            (IP_ROWS, self._ips),
-            (BOUND_ROWS, self._referred),
-            (LEAD_ROWS, self._leads),
-        )
-        numbers = self._context.rows.numbers(self._key)
-        for number in numbers:
-            for first, move in rows:
-                if first <= number < first + ROWS_OF_A_KIND:
-                    content = self._context.rows.get(self._key, number)
-                    assert content is not None
-                    move(content)
-            self._context.rows.put(self._key, number, None)
-        rest = self._rest()
-        is_kept = bool(numbers) or not is_nobody(msgspec.structs.replace(rest, erased=0))
-        if is_kept:
-            self._send(REST, encode_person(rest))
-        self._tell_others()
-        return is_kept
-
-    # --- rows ----------------------------------------------------------------------------------------
-
-    def _entries(self, row: bytes) -> None:
-        entries = decode_entries(row)
-        for entry in entries:
-            self._retract(entry)
-            teller = entry.walk.teller
-            self._rewrite(entry)
-            walk = entry.walk
-            if walk.level and teller != self._old:
-                self._rename(teller, walk.program, walk.conversion_id, walk.level)
-        self._send(ENTRY, encode_body(entries))
-
-    def _rewrite(self, entry: Entry) -> None:
-        walk = entry.walk
-        if walk.buyer == self._old:
-            purchase = without_traces(walk.purchase)
-            walk = msgspec.structs.replace(walk, buyer=self._new, purchase=purchase, erased=True)
-        if walk.referrer == self._old:
-            walk = msgspec.structs.replace(walk, referrer=self._new)
-        entry.walk = walk
-        before, entry.id = entry.id, reward_id(walk.program, walk.conversion_id, walk.level, self._new)
-        self._ids[before] = entry.id
-        entry.digest = 0
-        entry.clawbacks = tuple(msgspec.structs.replace(c, digest=0) for c in entry.clawbacks)
-
-    def _retract(self, entry: Entry) -> None:
-        """Under the new name: the same partition, so that whoever reads the topic has it behind what it retracts."""
-        ids = [entry.id] if entry.digest else []
-        ids.extend(f"{entry.id}-r{c.event_id}" for c in entry.clawbacks if c.digest)
-        user = shown_person(self._new)
-        for name in ids:
-            record = RewardRetraction(name, self._context.revision, True, False, self._rules_version, user)
-            self._context.emit(REWARDS, user.encode(), _encode_record(record))
-            self._context.count("retractions", REWARDS)
-
-    def _sold(self, row: bytes) -> None:
-        sold = decode_sold(row)
-        for one in sold:
-            one.purchase = without_traces(one.purchase)
-            one.decided = tuple(
-                msgspec.structs.replace(d, referrer=self._new) if d.referrer == self._old else d for d in one.decided
-            )
-            one.told = tuple(self._told(told) for told in one.told)
-        self._send(SOLD, encode_body(sold))
-
-    def _told(self, told: WalkTold) -> WalkTold:
-        """Their own rewards have ids with their name in them, those of others don't."""
-        if told.key and told.key != self._old:
-            return told
-        return WalkTold(self._ids.get(told.id, told.id), self._new if told.key else "", 0)
-
-    def _ips(self, row: bytes) -> None:
-        """What is open is entered anew, under its new id."""
-        self._send(IPS, encode_body([IpCount(one.id, one.count) for one in decode_ips(row)]))
-
-    def _referred(self, row: bytes) -> None:
-        referred = decode_referred(row)
-        for one in referred:
-            teller, _, program = one.id.rpartition(SEPARATOR)
-            self._rename(teller, program)
-            (one.binding,) = renamed((one.binding,), self._old, self._new)
-        self._send(REFERRED, encode_body(referred))
-
-    def _leads(self, row: bytes) -> None:
-        """Not kept: leads tell the new name of themselves."""
-        name = encode_body(Letter(self._old, Renamed(self._old, self._new)))
-        for led in _decode_led(row):
-            self._context.forward(facts.LEAD_OWNER, led.id.encode(), name)
-
-    # --- the rest ------------------------------------------------------------------------------------
-
-    def _rest(self) -> Person:
-        """Contacts, clients and visits are left out; what was asked and answered is over."""
-        old = self._person
-        rest = decode_person(encode_person(old))
-        memberships = rest.memberships if any(m.joined for m in rest.memberships) else ()
-        kept = Person(
-            settled=rest.settled,
-            inherited=rest.inherited,
-            # Whoever was told nothing does not know of this client any more, so nobody would tell it of their erasure.
-            users={user: heir for user, heir in rest.users.items() if heir.told},
-            memberships=tuple(msgspec.structs.replace(m, client="", contact=NO_CONTACT) for m in memberships),
-            claimed={name: msgspec.structs.replace(claim, user=self._new) for name, claim in rest.claimed.items()},
-            invites=rest.invites,
-            bound=rest.bound,
-            counted=rest.counted,
-            sales=rest.sales,
-            erased=self._at,
-        )
-        books = rest.books
-        for item in self._open:
-            item.id, item.ip = self._ids[item.id], b""
-        opened = sorted(self._open, key=lambda item: item.moment)
-        kept.books = Books(open=opened, ranks=books.ranks, sums=books.sums, entries=books.entries)
-        return kept
-
-    def _tell_others(self) -> None:
-        """Codes, contacts, clients, users of this client, and who referred this person."""
-        person, forward = self._person, self._context.forward
-        old, new = self._old, self._new
-        name = encode_body(Letter(old, Renamed(old, new)))
-        for code in dict.fromkeys(claimed.partition(SEPARATOR)[0] for claimed in person.claimed):
-            forward(facts.OWNER, CODE_KEY + code.encode(), name)
-        for contact in person.contacts:
-            forward(facts.CONTACT, CONTACT_KEY + contact.encode(), encode_body(Letter(old, None)))
-        for told in person.bound_told.values():
-            forward(facts.BOUND, told.key.encode(), encode_body(Letter(told.id, None)))
-        for user in person.users:
-            self._rename(user)
-        if not old.startswith(CLIENT):
-            clients = {CLIENT + client for client in person.clients} | person.inherited.keys()
-            if person.erasing is not None:
-                clients.update(CLIENT + client for client in person.erasing.clients)
-            body = encode_body(Letter(old, Erased(self._at, old, new)))
-            for client in sorted(clients):
-                forward(facts.ERASED, client.encode(), body)
-
-    def _rename(self, whom: str, program: str = "", conversion_id: str = "", level: int = 0) -> None:
-        body = Renamed(self._old, self._new, program, conversion_id, level)
-        self._context.forward(facts.RENAMED, whom.encode(), encode_body(Letter(self._old, body)))
-
-    def _send(self, what: str, content: bytes) -> None:
-        self._context.forward(facts.MOVED, self._new.encode(), encode_body(Letter(what, Moved(self._at, content))))
+def hear(desk: Desk, erasure: Erasure) -> None:
+    """Somebody is to be forgotten; of several times the earliest."""
+    person, at = desk.person, erasure.at
+    if person.erasing is not None and (person.erasing.at, person.erasing.event_id) <= (at, erasure.event_id):
+        return
+    later = person.erasing.event_id if person.erasing is not None else ""
+    person.erasing = Erasing(at, erasure.event_id, erased_at(at, desk.house))
+    undone = [m for m in person.memberships if m.at > at]
+    person.memberships = tuple(m for m in person.memberships if m.at <= at)
+    person.enrolling = {m.event_id: s for m in person.memberships if (s := person.enrolling.get(m.event_id))}
+    for membership in undone:
+        if membership.event_id != later:
+            may_come_again(person, membership.event_id)
+        clients.unlink(desk, membership.client, membership.moment)
+    for program in desk.house.programs.by_name:
+        enrolling.hear(desk, Membership(at, erasure.event_id, program, joined=False))
 
 
-def sold_by(key: bytes, rows: Rows) -> Iterator[Sold]:
-    """All settled purchases of a person."""
-    for number in rows.numbers(key):
-        if SOLD_ROWS <= number < SOLD_ROWS + ROWS_OF_A_KIND:
-            content = rows.get(key, number)
-            assert content is not None
-            yield from decode_sold(content)
+def hear_of_user(desk: Desk, told: Erased) -> None:
+    """The user of this client goes by another name, and the client follows."""
+    person = desk.person
+    if told.old in person.users:
+        person.users[told.new] = person.users.pop(told.old)
+    desk.send(facts.INHERITED, told.old.encode(), desk.name, None)
+    if person.erasing is None:
+        # By the time of its own task, which may be behind: what it bought before has to settle.
+        person.erasing = Erasing(told.at, "", erased_at(told.at, desk.house), listed=True)
 
 
-def who_stays(person: Person, new: str, until: int) -> Person:
-    """Whoever has the name now: somebody new, but for what has not settled, and what comes later."""
-    stays = Person(held=person.held, seen=person.seen, waits=person.waits, moved=new, moved_until=until)
-    stays.books.turns = person.books.turns
-    return stays
+def hear_forgotten(desk: Desk, told: Forgotten | None) -> None:
+    """Which clients others know of, or which of them are forgotten; nothing: it is time to go."""
+    erasing = desk.person.erasing
+    if erasing is None or erasing.due:
+        return
+    if told is None:
+        move(desk, erasing.at)
+        return
+    if told.done:
+        erasing.waiting = tuple(client for client in erasing.waiting if client not in told.clients)
+    else:
+        erasing.listed = True
+        erasing.clients = erasing.waiting = told.clients
+    if erasing.listed and not erasing.waiting:
+        _go(desk)
 
 
-def is_nobody(person: Person) -> bool:
-    """Whether there is nothing to keep of a person: which events were seen, and what is known of nothing, is not."""
-    books = msgspec.structs.replace(person.books, grounds=0)
-    return msgspec.structs.replace(person, seen=b"", books=books) == Person()
+def proceed(desk: Desk, now: int) -> None:
+    """Once all from before has settled: others forget the person's clients first, so that nothing more is told of what
+    they did. Whoever buys without end is not waited for."""
+    person = desk.person
+    erasing, books = person.erasing, person.books
+    if erasing is None or not erasing.due:
+        return
+    first = erased_at(erasing.at, desk.house)
+    if now < first:
+        return
+    waits = any(turn.at <= erasing.at for turn in books.turns) or bool(person.held or person.enrolling)
+    if waits and erasing.due == first:  # a day from now on: time may have leapt
+        erasing.due = now + DAY_MS
+    if waits and now < erasing.due:
+        return
+    erasing.due = 0
+    if erasing.listed:
+        _go(desk)
+    else:
+        _have_clients_forgotten(desk)
 
 
-__all__ = [
-    "ENTRY",
-    "IPS",
-    "REFERRED",
-    "REST",
-    "SOLD",
-    "Mover",
-    "decode_entries",
-    "decode_ips",
-    "decode_referred",
-    "decode_sold",
-    "is_nobody",
-    "sold_by",
-    "who_stays",
-]
+def _have_clients_forgotten(desk: Desk) -> None:
+    person = desk.person
+    names: dict[str, list[str]] = {client: [] for client in person.clients}
+    names.update({name.removeprefix(CLIENT): [] for name in person.inherited})
+    desk.sold.write()
+    for sold in sold_by(desk.key, desk.context.rows):
+        if sold.purchase.client and not sold.purchase.status:
+            names.setdefault(sold.purchase.client, []).append(sold.id)
+    body = PersonErased({client: tuple(ids) for client, ids in sorted(names.items())})
+    desk.send(PERSON_ERASED, desk.key, desk.name, body)
+
+
+def _go(desk: Desk) -> None:
+    """By a letter to itself, which is heard before anything else in its commit: so a record that is taken back is not
+    written there as well."""
+    desk.send(facts.FORGOTTEN, desk.key, "", None)

@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from stream_app.domain.referral.facts import LAP, ROUND, Round
+from stream_app.domain.times import MINUTE_MS
 from stream_app.engine.processor import Context
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.people.desk import Desk
+from stream_app.processors.people.due import next_time
 from stream_app.processors.people.state import LAPS
 
 WAITING: Final = "referral-waiting"
@@ -18,9 +21,22 @@ WAITING: Final = "referral-waiting"
 PEOPLE_A_LETTER = 256
 
 
-def wait(key: bytes, context: Context[Any]) -> None:
-    """A person waits."""
-    context.gather(WAITING)[key] = None
+def begins_to_wait(desk: Desk) -> bool:
+    """Whether the person's time has come by a leap: they wait, once, for what is on its way."""
+    due = next_time(desk.person, desk.house)
+    if not due or desk.context.now - due <= MINUTE_MS or desk.person.waits or desk.lapped:
+        return False
+    desk.person.waits = True
+    desk.context.gather(WAITING)[desk.key] = None
+    return True
+
+
+def time_of(desk: Desk) -> int:
+    """The person's time: it stands still while they wait."""
+    now = desk.context.now
+    if desk.person.waits and (due := next_time(desk.person, desk.house)):
+        return min(now, due - 1)
+    return now
 
 
 def combine(gathered: dict[Any, Any], context: Context[Any]) -> None:

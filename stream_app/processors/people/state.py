@@ -233,8 +233,13 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     """How many leads tell this person of their statuses; which, is in rows."""
 
 
-_encode = msgspec.msgpack.Encoder(decimal_format="string").encode
-encode_person = _encode
+def is_nobody(person: Person) -> bool:
+    """Whether there is nothing to keep of a person: which events were seen, and what is known of nothing, is not."""
+    books = msgspec.structs.replace(person.books, grounds=0)
+    return msgspec.structs.replace(person, seen=b"", books=books) == Person()
+
+
+encode_person = msgspec.msgpack.Encoder(decimal_format="string").encode
 decode_person = msgspec.msgpack.Decoder(Person).decode
 
 __all__ = ["Books", "Decimal", "DuePage", "Erasing", "Held", "IpCount", "Open", "Person", "Sold", "Turn", "WalkTold"]
