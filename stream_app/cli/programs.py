@@ -43,22 +43,30 @@ def check(file: Path, name: str, purchases: IO[str] | None, at: int | None, as_j
 
     from stream_app.domain.referral.dryrun import Example, try_out
     from stream_app.settings import SettingsError, load
-    from stream_app.settings.programs import programs_of
+    from stream_app.settings.programs import doubts_of, programs_of
 
     try:
         settings = load(file)
     except SettingsError as exc:
         fail(str(exc))
-    try:
-        lines = [line for line in purchases if line.strip()] if purchases is not None else _USUAL
-        examples = [msgspec.json.decode(line, type=Example) for line in lines]
-    except msgspec.DecodeError as exc:
-        fail(f"a purchase cannot be read: {exc}")
+    lines = [line for line in purchases if line.strip()] if purchases is not None else _USUAL
+    examples = []
+    for number, line in enumerate(lines, 1):
+        try:
+            example = msgspec.json.decode(line, type=Example)
+        except msgspec.DecodeError as exc:
+            fail(f"purchase {number} cannot be read: {exc}")
+        if example.problem:
+            fail(f"purchase {number}: {example.problem}")
+        examples.append(example)
     found = programs_of(settings)
     chosen = [program for program in found.by_name.values() if not name or program.name == name]
     if not chosen:
         fail(f"no programme {name!r} in {file}" if name else f"no [[programs]] in {file}")
     starts = at if at is not None else int(time.time()) * 1000
+    for given in settings.programs:
+        for doubt in doubts_of(settings, given) if given.name in {program.name for program in chosen} else ():
+            click.echo(f"{given.name}: {doubt}", err=True)
     for program in chosen:
         outcomes = try_out(program, examples, found.exchange, starts)
         if as_json:

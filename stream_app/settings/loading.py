@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import difflib
 import os
 import tomllib
@@ -177,6 +178,8 @@ def _build_leaf(value: Any, hint: Any, path: str, problems: list[Problem]) -> An
                 given = [part.strip() for part in given.split(",") if part.strip()]
         else:
             given = str(value)
+    elif isinstance(value, dt.datetime) and inner is str:
+        given = value.isoformat()  # TOML has times of its own
     try:
         return msgspec.convert(given, hint, strict=not isinstance(value, _Text))
     except msgspec.ValidationError as exc:

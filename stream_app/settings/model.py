@@ -718,7 +718,13 @@ class Fraud(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     free_mail: Annotated[bool, _key("Holds when it is at a free mail service: for programmes among companies.")] = False
     brand_bidding: Annotated[bool, _key("Holds when a referral link was reached by a paid advertisement.")] = True
     coupon_sites: Annotated[
-        tuple[Annotated[str, Meta(min_length=1, max_length=253)], ...],
+        tuple[
+            Annotated[
+                str,
+                Meta(pattern=r"^[^./:@\s][^/:@\s]{0,252}$", extra={"allowed": 'a host as "coupons.example"'}),
+            ],
+            ...,
+        ],
         _key("Hosts of coupon sites, subdomains included: what comes from there is held."),
     ] = ()
 
@@ -764,7 +770,10 @@ class Program(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     exclusive: Annotated[bool, _key("Whether no other programme pays for the same conversion.")] = True
     valid_from: Annotated[str, _key("First moment (RFC 3339); empty: always.")] = ""
     valid_to: Annotated[str, _key("First moment after the programme's end (RFC 3339); empty: never ends.")] = ""
-    link_parameters: Annotated[tuple[str, ...], _key("URL parameters that carry a code.")] = ("ref", "via")
+    link_parameters: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^[^\s=&#?]+$", extra={"allowed": "a parameter's name"})], ...],
+        _key("URL parameters that carry a code."),
+    ] = ("ref", "via")
     path_prefixes: Annotated[
         tuple[Annotated[str, Meta(pattern="^/", extra={"allowed": "a path that begins with /"})], ...],
         _key("Beginnings of paths that a code follows, as /r/."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
@@ -48,6 +49,15 @@ def problems_of(program: Program) -> Iterator[Problem]:
                 yield f"boosts[{number}].{name}", f'= "{text}" is no time; allowed: RFC 3339 with an offset'
     if not unusable:
         yield from domain.problems(program_of(program, "EUR", frozenset({"purchase"})))
+
+
+def doubts_of(settings: Settings, program: Program) -> Iterator[str]:
+    """What is allowed and looks like a slip: a goal needs no settings, but is seldom named nearly like one that has."""
+    known = {*(goal.name for goal in settings.goals), *domain.LEAD_STATUSES, "purchase"}
+    named = [*program.goals, *program.qualifies_on, *(goal for rate in program.rates for goal in rate.goals)]
+    for name in dict.fromkeys(named):
+        if name not in known and (close := difflib.get_close_matches(name, sorted(known), n=1)):
+            yield f'goal "{name}" is in no [[goals]]; did you mean "{close[0]}"?'
 
 
 def program_of(program: Program, currency: str, paid: frozenset[str]) -> domain.Program:

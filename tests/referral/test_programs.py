@@ -95,8 +95,8 @@ def test_a_dry_run_says_why_nobody_is_paid(tmp_path: Path) -> None:
         ),
         ('levels = ["5%"]\nvalid_from = "yesterday"', "valid_from", "RFC 3339"),
         ('levels = ["5%"]\ncap = "10"\nminimum_payout = "20"', "minimum_payout", "above the cap"),
-        ('levels = ["5%"]\nrates = [{ levels = ["9%"], advocate_kinds = ["neighbour"] }]', "rates[1]", "neighbour"),
-        ('levels = ["5%"]\nrates = [{ levels = ["9%", "2%"] }]', "rates[1]", "has 2 levels; the programme has 1"),
+        ('levels = ["5%"]\nrates = [{ levels = ["9%"], advocate_kinds = ["neighbour"] }]', "rates[0]", "neighbour"),
+        ('levels = ["5%"]\nrates = [{ levels = ["9%", "2%"] }]', "rates[0]", "has 2 levels; the programme has 1"),
         ('levels = ["5%"]\nreferred_reward = { kind = "percent", amount = "5" }', "referred_reward.amount", '"5%"'),
         ('levels = ["5%"]\nholding_days = 91', "holding_days", "90"),
         ('levels = ["5%"]\ncurrency = "XXX"', "currency", "ISO 4217"),
@@ -105,6 +105,16 @@ def test_a_dry_run_says_why_nobody_is_paid(tmp_path: Path) -> None:
             "boosts[0].from",
             "RFC 3339",
         ),
+        (
+            'levels = ["5%"]\nrates = [{ levels = ["9%"] }]\n'
+            "boosts = [{ from = 2027-01-02T00:00:00Z, to = 2027-01-01T00:00:00Z, levels = ['1%'] }]",
+            "boosts[0]",
+            "ends before it begins",
+        ),
+        ('levels = ["5%"]\nvalid_to = 2026-01-02', "valid_to", "allowed: text"),
+        ('levels = ["5%"]\nvalid_to = 2026-01-02T00:00:00', "valid_to", "RFC 3339 with an offset"),
+        ('levels = ["5%"]\nlink_parameters = [""]', "link_parameters", "a parameter's name"),
+        ('levels = ["5%"]\nfraud = { coupon_sites = ["https://c.example/"] }', "fraud.coupon_sites", "a host as"),
     ],
 )
 def test_a_wrong_programme_is_explained(tmp_path: Path, wrong: str, key: str, message: str) -> None:
@@ -116,6 +126,60 @@ def test_a_wrong_programme_is_explained(tmp_path: Path, wrong: str, key: str, me
     assert str(problem).startswith(f"programs[0].{key}")
     assert message in str(problem)
     assert check(file, code=1) == []
+
+
+def test_a_cap_is_that_of_each_referrer_in_a_dry_run(tmp_path: Path) -> None:
+    """As the books have it, on all levels; one that cannot be compared is held."""
+    file = tmp_path / "p.toml"
+    file.write_text('[[programs]]\nname = "p"\nlevels = ["10%", "5%", "2%"]\ncap = "1000"\n')
+    (first, second, third) = check(file, {"value": "30000"}, {"value": "10000"}, {"value": "10", "currency": "USD"})
+    assert [(p["level"], p["amount"], p["notes"]) for p in first["payments"]] == [
+        (1, "1000.00", ["capped"]),
+        (2, "1000.00", ["capped"]),
+        (3, "600.00", []),
+    ]
+    assert [p["amount"] for p in second["payments"]] == ["0.00", "0.00", "200.00"]
+    assert {(p["currency"], *p["notes"]) for p in third["payments"]} == {("USD", "no_rate")}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ('{"value": "-5"}', "purchase 2: value: -5 is no amount; allowed: 0 or more"),
+        ('{"value": "NaN"}', "purchase 2: value: NaN is no amount"),
+        ('{"value": "5", "refund": "-1"}', "purchase 2: refund: -1"),
+        ('{"profit": "Infinity"}', "purchase 2: profit: Infinity"),
+        ('{"value": "5", "currency": "XXX"}', 'purchase 2: currency: "XXX" is no ISO 4217 currency'),
+        ('{"value": "5", "status": "lost"}', "allowed: mql, sql, won"),
+        ('{"value": "5", "advocate_kind": "neighbour"}', "allowed: customer, past_customer"),
+        ('{"value": "5", "day": -1}', "purchase 2: day"),
+        ('{"valu": "5"}', "purchase 2 cannot be read"),
+    ],
+)
+def test_an_example_that_cannot_be_is_explained(tmp_path: Path, wrong: str, message: str) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text('[[programs]]\nname = "p"\nlevels = ["10%"]\n')
+    lines = f'{{"value": "5", "profit": "-1"}}\n{wrong}\n'
+    result = CliRunner().invoke(main, ["programs", "check", str(file), "--purchases", "-"], input=lines)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(("goal", "doubted"), [("purchse", True), ("purchase", False), ("won", False), ("tea", False)])
+def test_a_goal_named_nearly_like_another_is_doubted(tmp_path: Path, goal: str, doubted: bool) -> None:
+    """Goals need no settings; one that is misspelt would never pay."""
+    file = tmp_path / "p.toml"
+    file.write_text(f'[[programs]]\nname = "p"\nlevels = ["10%"]\nqualifies_on = ["{goal}"]\n')
+    result = CliRunner().invoke(main, ["programs", "check", str(file)])
+    assert result.exit_code == 0
+    assert ('did you mean "purchase"?' in result.stderr) is doubted
+
+
+def test_a_time_may_be_one_of_tomls(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text('[[programs]]\nname = "p"\nlevels = ["10%"]\nvalid_from = 2026-12-01T02:00:00+02:00\n')
+    (program,) = programs_of(load(file)).by_name.values()
+    assert program.starts == 1_796_083_200_000
 
 
 def test_without_goals_all_paid_goals_qualify() -> None:

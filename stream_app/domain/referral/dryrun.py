@@ -7,14 +7,21 @@ from decimal import Decimal
 
 import msgspec
 
-from stream_app.domain.money import shown
+from stream_app.domain.money import MINOR_UNITS, shown
 from stream_app.domain.referral.buyer import Buyer, Person, Settled, walk_of
 from stream_app.domain.referral.codes import Claim
 from stream_app.domain.referral.facts import Purchase, RefundLine, Visit, Walk
 from stream_app.domain.referral.fraud import Owed, Ranking, owed_to_referred, owed_to_referrer, settled
 from stream_app.domain.referral.ledger import PENDING, Entry, Open, Ranks, entitled
 from stream_app.domain.referral.member import Membership
-from stream_app.domain.referral.programs import Exchange, Program, Programs
+from stream_app.domain.referral.programs import (
+    ADVOCATE_KINDS,
+    LEAD_STATUSES,
+    MAX_LEVELS,
+    Exchange,
+    Program,
+    Programs,
+)
 from stream_app.domain.times import DAY_MS
 
 CODE = "example"
@@ -37,6 +44,21 @@ class Example(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
     """Days after the visit through the link; never before the purchase above it."""
     refund: Decimal = Decimal(0)
     """What is refunded of it."""
+
+    @property
+    def problem(self) -> str:
+        """What of it no purchase can have; empty: nothing."""
+        for name in ("value", "profit", "refund"):
+            amount: Decimal | None = getattr(self, name)
+            if amount is not None and not (amount.is_finite() and (amount >= 0 or name == "profit")):
+                return f"{name}: {amount} is no amount; allowed: {'any' if name == 'profit' else '0 or more'}"
+        if self.currency and self.currency not in MINOR_UNITS:
+            return f'currency: "{self.currency}" is no ISO 4217 currency'
+        if self.status and self.status not in LEAD_STATUSES:
+            return f'status: "{self.status}" earns nowhere; allowed: {", ".join(LEAD_STATUSES)}'
+        if self.advocate_kind not in ADVOCATE_KINDS:
+            return f'advocate_kind: "{self.advocate_kind}" is not known; allowed: {", ".join(ADVOCATE_KINDS)}'
+        return "day: is before the visit; allowed: 0 or more" if self.day < 0 else ""
 
 
 class Payment(msgspec.Struct, frozen=True, gc=False):
@@ -66,7 +88,7 @@ def try_out(program: Program, examples: Iterable[Example], exchange: Exchange, s
     """Plays the examples: a visit through the link at `starts` (epoch ms), then the purchases."""
     programs = Programs([program], exchange)
     outcomes = []
-    state, ranks = Settled(), Ranks()
+    state, ranks = Settled(), [Ranks() for _ in range(MAX_LEVELS)]  # of each referrer: caps are theirs
     at = starts
     for number, example in enumerate(examples, 1):
         at = max(at, starts + example.day * DAY_MS)
@@ -87,20 +109,17 @@ def try_out(program: Program, examples: Iterable[Example], exchange: Exchange, s
             owed = owed_to_referred(msgspec.structs.replace(walk, level=0), program)
             if owed is not None:
                 payments.append(_payment("referred person", 0, purchase, walk, owed, owed.amount))
-        for level in range(1, 4):
-            person = _REFERRERS[level - 1]
+        for level, person in enumerate(_REFERRERS, 1):
             joined = (Membership(0, "", program.name, True, advocate_kind=example.advocate_kind),)
             above = msgspec.structs.replace(walk, level=level)
             owed = owed_to_referrer(above, program, person, joined, exchange)
             if owed is None:
                 continue
-            amount = owed.amount
-            if level == 1:
-                item = Open("", purchase.at, "", 0, program.name, 1, b"", owed.currency, owed.amount)
-                capped, _ = Ranking(program, exchange, ranks, ()).rank(item, 0)
-                settled(ranks, item, program)
-                amount = owed.amount if capped is None else capped
-            payments.append(_payment(person, level, purchase, above, owed, amount))
+            item = Open("", purchase.at, "", 0, program.name, level, b"", owed.currency, owed.amount)
+            capped, holds = Ranking(program, exchange, ranks[level - 1], ()).rank(item, 0)
+            settled(ranks[level - 1], item, program)
+            owed = msgspec.structs.replace(owed, holds=tuple(dict.fromkeys((*owed.holds, *holds))))
+            payments.append(_payment(person, level, purchase, above, owed, owed.amount if capped is None else capped))
         outcomes.append(
             Outcome(number, tuple(payments), "" if payments else "no rate matches, or they come to nothing")
         )

@@ -326,8 +326,12 @@ def problems(program: Program) -> Iterator[tuple[str, str]]:
 
 
 def _rate_problems(program: Program) -> Iterator[tuple[str, str]]:
-    for number, rule in enumerate(program.rates, 1):
-        where = f"rates[{number}]"
+    rates = boosts = 0
+    for rule in program.rates:
+        if rule.starts or rule.ends:
+            where, boosts = f"boosts[{boosts}]", boosts + 1
+        else:
+            where, rates = f"rates[{rates}]", rates + 1
         yield from _level_problems(where, rule.levels)
         if len(rule.levels) > len(program.levels):
             yield where, f"has {len(rule.levels)} levels; the programme has {len(program.levels)}"
