@@ -30,9 +30,19 @@ SETTLE = 50
 MAX_FACTS = 16
 """Conversions kept per lead: the earliest. Only the first decides anything."""
 MAX_HISTORY = 50
-"""Statuses in the history: the first and the latest."""
+"""Statuses in the history: the first and the latest. So many amounts of one deal, too."""
 
 Taken = Literal["taken", "duplicate", "too_late"]
+
+
+class Worth(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a deal is worth since an event."""
+
+    at: int
+    event_id: str
+    revenue: Decimal | None = None
+    profit: Decimal | None = None
+    currency: str = ""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -51,6 +61,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What the deal was worth while the lead was won: at its end, or now."""
     profit: Decimal | None = None
     currency: str = ""
+    worths: tuple[Worth, ...] = ()
+    """What it was worth when it was won, and each time that changed."""
 
 
 class Mention(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -277,6 +289,8 @@ def _apply(life: Life, update: Update) -> None:
             life.currency = update.currency
         life.revenue = update.revenue if update.revenue is not None else life.revenue
         life.profit = update.profit if update.profit is not None else life.profit
+    if life.status == "won":
+        _note_worth(life, update)
 
 
 def _enter(life: Life, before: Entry | None, update: Update) -> None:
@@ -308,6 +322,20 @@ def _qualify(life: Life, update: Update) -> None:
 
 def _worth(entry: Entry, life: Life) -> Entry:
     return msgspec.structs.replace(entry, revenue=life.revenue, profit=life.profit, currency=life.currency)
+
+
+def _note_worth(life: Life, update: Update) -> None:
+    """What the deal is worth since this update, if that is something new."""
+    entry = life.entries[-1]
+    worth = Worth(update.at, update.id, life.revenue, life.profit, life.currency)
+    if entry.worths:
+        last = entry.worths[-1]
+        if (last.revenue, last.profit, last.currency) == (worth.revenue, worth.profit, worth.currency):
+            return
+    worths = (*entry.worths, worth)
+    if len(worths) > MAX_HISTORY:
+        worths = (worths[0], *worths[1 - MAX_HISTORY :])
+    life.entries[-1] = msgspec.structs.replace(entry, worths=worths)
 
 
 def _surplus(updates: list[Update]) -> int:

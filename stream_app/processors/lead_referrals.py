@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 
 import msgspec
 
@@ -11,10 +12,19 @@ from stream_app.domain.client import Frozen
 from stream_app.domain.contacts import NO_CONTACT
 from stream_app.domain.ids import conversion_id
 from stream_app.domain.lead_events import LeadFact
-from stream_app.domain.leads import Entry, Lead, Life, Mention
+from stream_app.domain.leads import Entry, Lead, Life, Mention, Worth
 from stream_app.domain.records import AttributedConversion
-from stream_app.domain.referral.facts import CLIENT, CONVERSION, LEAD, Mine, Purchase, person_of
-from stream_app.domain.referral.programs import Programs
+from stream_app.domain.referral.facts import (
+    CLIENT,
+    CONVERSION,
+    LEAD,
+    Amended,
+    Mine,
+    Purchase,
+    RefundLine,
+    person_of,
+)
+from stream_app.domain.referral.programs import Exchange, Programs, half_up
 from stream_app.processors.facts import Fact, encode_body
 from stream_app.processors.referral_facts import ReferralTeller
 
@@ -23,10 +33,12 @@ _decode_purchase = msgspec.msgpack.Decoder(Purchase).decode
 
 class LeadReferrals:
     """Turns a lead's statuses into purchases of the person behind it: MQL and SQL at their first mention, each deal
-    with the lead's revenue as its value, withdrawn when the lead leaves it."""
+    with the lead's revenue at that time as its value, amended as often as the revenue is, and withdrawn when the lead
+    leaves it."""
 
     def __init__(self, programs: Programs, teller: ReferralTeller) -> None:
         self._statuses = programs.statuses
+        self._exchange = programs.exchange
         self._teller = teller
 
     def grounds(self, client_id: str, frozen: Frozen, record: AttributedConversion) -> bytes:
@@ -47,23 +59,37 @@ class LeadReferrals:
         for status, moment in (("mql", life.mql), ("sql", life.sql), *_deals(life)):
             if moment is None or status not in self._statuses:
                 continue
-            deal = moment if isinstance(moment, Entry) else None
             purchase = msgspec.structs.replace(
                 made,
                 at=moment.at,
                 event_id=moment.event_id,
                 status=status,
-                value=deal.revenue if deal is not None else None,
-                profit=deal.profit if deal is not None else None,
-                currency=deal.currency if deal is not None else "",
+                value=None,
+                profit=None,
+                currency="",
                 paid=False,
                 refunds=(),
-                withdrawn=deal.left_by if deal is not None else "",
-                withdrawn_at=deal.left_at if deal is not None else 0,
                 lead=lead_id,
             )
+            if isinstance(moment, Entry):
+                purchase = self._deal(purchase, moment)
             record_id = conversion_id(lead_id, f"{status}\x1f{moment.event_id}")
             yield record_id, Fact(CONVERSION, key, encode_body(purchase))
+
+    def _deal(self, purchase: Purchase, deal: Entry) -> Purchase:
+        """With what the deal is worth. One that was won without a revenue has the currency of the reports."""
+        first, *later = deal.worths
+        currency = first.currency or self._exchange.base
+        amended = ((worth, _in_currency(worth, currency, self._exchange)) for worth in later)
+        return msgspec.structs.replace(
+            purchase,
+            value=first.revenue,
+            profit=first.profit,
+            currency=currency,
+            refunds=tuple(RefundLine(w.event_id, w.at, Decimal(0), now) for w, now in amended if now is not None),
+            withdrawn=deal.left_by,
+            withdrawn_at=deal.left_at,
+        )
 
     @staticmethod
     def rename(lead: Lead, old: str, new: str) -> None:
@@ -82,6 +108,19 @@ class LeadReferrals:
 def _made_by(fact: LeadFact) -> Purchase:
     """The conversion that made the lead, as far as it is known."""
     return _decode_purchase(fact.grounds) if fact.grounds else Purchase(0, "", fact.goal, client=fact.client_id)
+
+
+def _in_currency(worth: Worth, currency: str, exchange: Exchange) -> Amended | None:
+    """What a deal is worth in a currency; None: that has no rate, and so says nothing."""
+    amounts: list[Decimal | None] = []
+    for amount in (worth.revenue, worth.profit):
+        if amount is not None and worth.currency != currency:
+            converted = exchange.convert(amount, worth.currency, currency)
+            if converted is None:
+                return None
+            amount = half_up(converted, currency)
+        amounts.append(amount)
+    return Amended(*amounts)
 
 
 def _deals(life: Life) -> Iterable[tuple[str, Entry | Mention]]:

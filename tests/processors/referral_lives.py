@@ -152,6 +152,34 @@ def with_leads(seed: int, made: list[Program], happenings: list[Happening]) -> t
     return made, sorted(result, key=lambda h: (h.at, h.id))
 
 
+def with_amendments(
+    seed: int, made: list[Program], happenings: list[Happening]
+) -> tuple[list[Program], list[Happening]]:
+    """A life with leads whose deals are amended within the hour, and weeks later."""
+    made, happenings = with_leads(seed, made, happenings)
+    rng = random.Random(f"amendments {seed}")
+    made = [msgspec.structs.replace(p, basis=rng.choice(("value", "value", "profit"))) for p in made]
+    result = []
+    for happening in happenings:
+        if happening.what == "crm" and rng.random() < 0.3:
+            happening = happening._replace(fields=happening.fields | _worth(rng))
+        result.append(happening)
+        if happening.what != "crm" or happening.fields["status"] != "won":
+            continue
+        at = happening.at
+        for number in range(rng.randrange(4)):
+            at += rng.choice((0, MINUTE, 20 * MINUTE, HOUR, 5 * DAY))
+            fields = {**happening.fields, "qualification": "", "revenue": ""} | _worth(rng)
+            result.append(Happening(at, f"{happening.id}-{number}", "crm", fields))
+    return made, sorted(result, key=lambda h: (h.at, h.id))
+
+
+def _worth(rng: random.Random) -> dict[str, str]:
+    revenue = rng.choice(("0", "0.05", "40", "100.10", "333.33", "500", "1000", ""))
+    profit = rng.choice(("", "-5", "33.33", "250"))
+    return {"revenue": revenue, "profit": profit, "currency": rng.choice(("EUR", "EUR", "EUR", "USD", "KWD"))}
+
+
 class Teller:
     """Plays the part of journeys, and of the programmes: what is known at a time, as letters."""
 
@@ -337,4 +365,4 @@ def _iso(ms: int) -> str:
     return rfc3339(ms)
 
 
-__all__ = ["Happening", "life", "live", "msgspec", "on_shared_clients", "with_leads", "with_money"]
+__all__ = ["Happening", "life", "live", "msgspec", "on_shared_clients", "with_amendments", "with_leads", "with_money"]

@@ -70,12 +70,20 @@ class Visits(msgspec.Struct, frozen=True, gc=False, array_like=True):
     visits: tuple[Visit, ...]
 
 
+class Amended(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What a deal is worth after an amendment, in its currency."""
+
+    value: Decimal | None
+    profit: Decimal | None
+
+
 class RefundLine(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A refund of a conversion's order, cut to what was left of it."""
+    """A refund of a conversion's order, cut to what was left of it; or an amendment of a deal."""
 
     event_id: str
     at: int
     value: Decimal
+    amended: Amended | None = None
 
 
 class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -87,7 +95,7 @@ class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
     status: str = ""
     """mql, sql or won: the lead's status that qualifies; `goal` is then the lead's."""
     value: Decimal | None = None
-    """Gross value, or the lead's revenue."""
+    """Gross value, or the lead's revenue when it was won."""
     currency: str = ""
     profit: Decimal | None = None
     paid: bool = False
@@ -99,6 +107,7 @@ class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
     visits: tuple[Visit, ...] = ()
     contact: Contact = NO_CONTACT
     refunds: tuple[RefundLine, ...] = ()
+    """In order of time; of a deal its amendments."""
     withdrawn: str = ""
     """Event that took it back: a lead's status that was left. What followed from it before that stands, binding and
     rank: only the money goes."""
@@ -110,6 +119,11 @@ class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
     def moment(self) -> Moment:
         """Where it stands in time."""
         return (self.at, self.event_id)
+
+    @property
+    def is_deal(self) -> bool:
+        """Whether it is a lead that was won: its value may be amended at any time."""
+        return self.status == "won"
 
 
 class Question(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -65,6 +65,7 @@ def owed_to_referrer(
         walk.first,
         basis,
         purchase.currency or program.currency,
+        purchase.is_deal,
     )
     offer = best_offer(program, terms, exchange)
     if offer is None:
@@ -100,7 +101,7 @@ def owed_to_referred(walk: Walk, program: Program) -> Owed | None:
         return None
     purchase = walk.purchase
     currency = purchase.currency or program.currency
-    offer = offered(reward.rate, purchase.value, currency, program.currency)
+    offer = offered(reward.rate, purchase.value, currency, program.currency, amendable=purchase.is_deal)
     if offer is None:
         if reward.rate.percent or reward.kind != "gift":
             return None

@@ -15,7 +15,7 @@ import msgspec
 
 from stream_app.domain.ids import SEPARATOR, short
 from stream_app.domain.money import add
-from stream_app.domain.referral.facts import Moment, RefundLine, Walk
+from stream_app.domain.referral.facts import Amended, Moment, RefundLine, Walk
 from stream_app.domain.referral.programs import Program, Rate, RewardKind, half_up
 
 PENDING: Final = 0
@@ -39,7 +39,8 @@ def reward_id(program: str, conversion_id: str, level: int, person: str) -> str:
 
 
 class Clawback(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """What a refund takes back of a reward that was paid: a negative reward of its own, approved at once."""
+    """What a refund takes back of a reward that was paid: a negative reward of its own, approved at once. Or what an
+    amendment of a deal makes it less, or more."""
 
     event_id: str
     at: int
@@ -81,6 +82,10 @@ class Entry(msgspec.Struct, gc=False, array_like=True):
     next_digest: int = 0
     digest: int = 0
     """Of the record last written; 0: none."""
+    of_profit: bool = False
+    """The basis is the profit."""
+    is_capped: bool = False
+    """Its programme has a cap: it is never worth more than at first."""
 
     @property
     def refunds(self) -> tuple[RefundLine, ...]:
@@ -90,7 +95,7 @@ class Entry(msgspec.Struct, gc=False, array_like=True):
         lines = {line.event_id: line for line in self.walk.purchase.refunds}
         lines.update({line.event_id: line for line in self.covered})
         lines.update({c.refund.event_id: c.refund for c in self.clawbacks if c.refund is not None and c.paid_at})
-        return tuple(sorted(lines.values(), key=lambda line: (line.at, line.event_id)))
+        return tuple(sorted(lines.values(), key=_moment))
 
     @property
     def entitlement(self) -> Decimal:
@@ -98,6 +103,21 @@ class Entry(msgspec.Struct, gc=False, array_like=True):
         if self.withdrawn:
             return ZERO
         return entitled(self, self.refunds)
+
+    @property
+    def basis_now(self) -> Decimal | None:
+        """What the rate applies to, with the amendments that the amount is of."""
+        last = _last_amendment(self.covered if self.status == PAID else self.refunds)
+        return self.basis if last is None else self.basis_of(last)
+
+    def basis_of(self, amended: Amended) -> Decimal | None:
+        """What the rate applies to after an amendment."""
+        return amended.profit if self.of_profit else amended.value
+
+    @property
+    def earned(self) -> Decimal:
+        """Owed at first, or now if an amendment has made that more."""
+        return max(self.gross, add(self.amount, sum((c.amount for c in self.clawbacks), ZERO)))
 
     @property
     def amount(self) -> Decimal:
@@ -114,7 +134,12 @@ class Entry(msgspec.Struct, gc=False, array_like=True):
 
 def entitled(entry: Entry, refunds: Iterable[RefundLine]) -> Decimal:
     """What is owed after these refunds: half-up(rate × (basis − refunds)), at most what the cap left at first
-    (semantics 45). A fixed amount, and a profit, shrink in proportion."""
+    (semantics 45). A fixed amount, and a profit, shrink in proportion. After an amendment of a deal it is half-up(rate
+    × what the deal is worth now): more than at first, too, unless there is a cap."""
+    refunds = tuple(refunds)
+    amended = _last_amendment(refunds)
+    if amended is not None:
+        return _entitled_by(entry, amended)
     refunded = sum((line.value for line in refunds), ZERO)
     if not refunded:
         return entry.gross
@@ -130,8 +155,27 @@ def entitled(entry: Entry, refunds: Iterable[RefundLine]) -> Decimal:
     return min(entry.gross, half_up(whole * left, entry.currency))
 
 
+def _last_amendment(lines: Iterable[RefundLine]) -> Amended | None:
+    """What a deal is worth after these."""
+    last = max((line for line in lines if line.amended is not None), key=_moment, default=None)
+    return last.amended if last is not None else None
+
+
+def _moment(line: RefundLine) -> Moment:
+    return (line.at, line.event_id)
+
+
+def _entitled_by(entry: Entry, amended: Amended) -> Decimal:
+    if not entry.rate.percent:
+        return entry.gross
+    basis = max(entry.basis_of(amended) or ZERO, ZERO)
+    whole = half_up(Fraction(basis) * Fraction(entry.rate.value) / 100, entry.currency)
+    return min(whole, entry.gross) if entry.is_capped else whole
+
+
 def clawed_back(entry: Entry) -> tuple[Clawback, ...]:
-    """The negative rewards of a paid entry, one for each refund since: each books the difference it makes."""
+    """The negative rewards of a paid entry, one for each refund or amendment since: each books the difference it
+    makes."""
     if entry.status != PAID:
         return ()
     moved = [c for c in entry.clawbacks if c.paid_at]
@@ -146,7 +190,7 @@ def clawed_back(entry: Entry) -> tuple[Clawback, ...]:
             continue
         counted.append(line)
         left = entitled(entry, counted)
-        if left < owed:
+        if left < owed or (left > owed and line.amended is not None):
             before = known.get(line.event_id)
             result.append(Clawback(line.event_id, line.at, left - owed, line, digest=before.digest if before else 0))
             owed = left
@@ -195,11 +239,11 @@ class Sums(msgspec.Struct, gc=False, array_like=True):
 
 def sums_of(entry: Entry) -> Sums:
     """What one entry, with its clawbacks, adds to the sums of its currency."""
-    sums = Sums(earned=entry.gross)
+    sums = Sums(earned=entry.earned)
     _put(sums, entry.status, entry.amount)
     for clawback in entry.clawbacks:
         _put(sums, PAID if clawback.paid_at else APPROVED, clawback.amount)
-    sums.refunded = entry.gross - entry.amount - sum((c.amount for c in entry.clawbacks), ZERO)
+    sums.refunded = entry.earned - entry.amount - sum((c.amount for c in entry.clawbacks), ZERO)
     return sums
 
 
@@ -275,7 +319,7 @@ def payable(
             if amount:
                 found.append(((amount > 0, entry.due, entry.id), entry, None, amount))
         found.extend(
-            ((False, clawback.at, f"{entry.id}-r{clawback.event_id}"), entry, clawback, clawback.amount)
+            ((clawback.amount > 0, clawback.at, f"{entry.id}-r{clawback.event_id}"), entry, clawback, clawback.amount)
             for clawback in entry.clawbacks
             if not clawback.paid_at and clawback.at <= at and entry.paid_at <= at
         )

@@ -102,6 +102,8 @@ class Terms(msgspec.Struct, frozen=True, gc=False):
     """The referred person's first qualifying conversion."""
     basis: Decimal | None
     currency: str
+    amendable: bool = False
+    """The basis may be another later."""
 
 
 class ReferredReward(msgspec.Struct, frozen=True, gc=False):
@@ -240,7 +242,7 @@ def best_offer(program: Program, terms: Terms, exchange: Exchange) -> Offer | No
     if not program.rates:
         if len(program.levels) < terms.level:
             return None
-        return offered(program.levels[terms.level - 1], terms.basis, terms.currency, program.currency)
+        return _offered(program.levels[terms.level - 1], terms, program)
     best: Offer | None = None
     worth: Fraction | None = None
     for rule in (RateRule(levels=program.levels), *program.rates):
@@ -257,7 +259,7 @@ def best_offer(program: Program, terms: Terms, exchange: Exchange) -> Offer | No
                 unsure = True
             elif basis < rule.minimum:
                 continue
-        offer = offered(rule.levels[terms.level - 1], terms.basis, terms.currency, program.currency)
+        offer = _offered(rule.levels[terms.level - 1], terms, program)
         if offer is None:
             continue
         if unsure:
@@ -269,15 +271,21 @@ def best_offer(program: Program, terms: Terms, exchange: Exchange) -> Offer | No
     return best
 
 
-def offered(rate: Rate, basis: Decimal | None, currency: str, program_currency: str) -> Offer | None:
-    """A rate's amount: of the basis in its currency, or fixed in the programme's. None: a percentage of nothing."""
+def _offered(rate: Rate, terms: Terms, program: Program) -> Offer | None:
+    return offered(rate, terms.basis, terms.currency, program.currency, amendable=terms.amendable)
+
+
+def offered(
+    rate: Rate, basis: Decimal | None, currency: str, program_currency: str, *, amendable: bool = False
+) -> Offer | None:
+    """A rate's amount: of the basis in its currency, or fixed in the programme's. None: a percentage of nothing, or of
+    a loss, which nothing amends."""
     if not rate.percent:
         amount = half_up(Fraction(rate.value), program_currency)
         return Offer(rate, amount, program_currency) if amount else None
-    if basis is None:
-        return None
+    basis = max(basis or Decimal(0), Decimal(0))
     amount = _WIDE.multiply(basis, rate.value).scaleb(-2, _WIDE).quantize(minor_unit(currency), ROUND_HALF_UP, _WIDE)
-    return Offer(rate, amount, currency) if amount else None
+    return Offer(rate, amount, currency) if amount or amendable else None
 
 
 def half_up(amount: Fraction, currency: str) -> Decimal:

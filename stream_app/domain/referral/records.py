@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
@@ -18,7 +19,11 @@ REWARDS = "referral-rewards"
 
 RewardId = Annotated[
     str,
-    Meta(description="Of programme, conversion and level; a refund after payment adds `-r{event_id}`.", min_length=1),
+    Meta(
+        description="Of programme, conversion and level; what a refund, or an amended deal, changes after payment adds "
+        "`-r{event_id}`.",
+        min_length=1,
+    ),
 ]
 
 
@@ -41,9 +46,9 @@ class Reward(msgspec.Struct, gc=False):
     referred_user: Annotated[str, Meta(description="Whose conversion it is.")]
     conversion_id: str
     kind: RewardKind
-    basis: Annotated[Money | None, Meta(description="What the rate applies to, before refunds.")]
+    basis: Annotated[Money | None, Meta(description="What the rate applies to: amended, but before refunds.")]
     rate: Annotated[str, Meta(description='As in the programme: "10%" or "15.00".')]
-    amount: Annotated[Money, Meta(description="Negative where a refund takes back what was paid.")]
+    amount: Annotated[Money, Meta(description="Negative where a refund takes back what was paid; see `id`.")]
     currency: str
     status: Literal["pending", "on_hold", "approved", "paid", "refunded", "rejected"]
     reasons: Annotated[tuple[str, ...], Meta(description="Why it is held or rejected; what else was noted.")]
@@ -84,7 +89,7 @@ def reward_of(entry: Entry, person: str, rules_version: str, *, truncated: bool 
         shown_person(walk.buyer),
         walk.conversion_id,
         entry.kind,
-        shown(entry.basis, walk.purchase.currency or entry.currency) if entry.basis is not None else None,
+        _basis(entry, entry.basis_now),
         str(entry.rate),
         shown(entry.amount, entry.currency),
         entry.currency,
@@ -98,16 +103,23 @@ def reward_of(entry: Entry, person: str, rules_version: str, *, truncated: bool 
 
 
 def clawback_of(entry: Entry, clawback: Clawback, person: str, rules_version: str) -> Reward:
-    """The record of a negative reward, revision 0."""
+    """The record of a difference to what was paid, revision 0."""
     record = reward_of(entry, person, rules_version)
     record.id = f"{entry.id}-r{clawback.event_id}"
     record.amount = shown(clawback.amount, entry.currency)
+    line = clawback.refund
+    if line is not None and line.amended is not None:
+        record.basis = _basis(entry, entry.basis_of(line.amended))
     record.status = "paid" if clawback.paid_at else "approved"
-    record.reasons = ("refund",) if clawback.refund is not None else ("withdrawn",)
+    record.reasons = ("withdrawn",) if line is None else ("refund",) if line.amended is None else ("amended",)
     record.due_at = record.occurred_at = rfc3339(clawback.at)
     record.paid_at = rfc3339(clawback.paid_at) if clawback.paid_at else None
     record.payout = clawback.payout or None
     return record
+
+
+def _basis(entry: Entry, basis: Decimal | None) -> str | None:
+    return shown(basis, entry.walk.purchase.currency or entry.currency) if basis is not None else None
 
 
 __all__ = ["APPROVED", "PAID", "REWARDS", "Reward", "RewardRetraction", "clawback_of", "reward_of"]

@@ -308,6 +308,8 @@ class Bookkeeper:
             return
         entry.kind, entry.rate, entry.currency = owed.kind, owed.rate, owed.currency
         entry.basis, entry.advocate_kind = owed.basis, owed.advocate_kind
+        entry.of_profit = bool(entry.walk.level) and program.basis == "profit"
+        entry.is_capped = bool(entry.walk.level) and bool(program.cap)
         notes = owed.notes
         entry.gross = owed.amount
         if item.capped is not None:
@@ -435,7 +437,7 @@ class Bookkeeper:
     def review(self, entry_id: str, at: int, *, approve: bool) -> str:
         """Somebody has looked at a reward. What is wrong with that; empty: done."""
         entry = self._entry(entry_id)
-        if entry is None or entry_id in self._taken or not entry.currency:
+        if entry is None or entry_id in self._taken or not is_shown(entry):
             return "reward_id: this person has no such reward"
         is_open = self._open_item(entry) is not None
         if is_open or entry.status not in (PENDING, ON_HOLD, APPROVED):
@@ -655,7 +657,10 @@ def _void(entry_id: str, walk: Walk) -> Entry:
 
 def is_shown(entry: Entry) -> bool:
     """Whether there is anything to say about it: somebody who is owed nothing has no record."""
-    return bool(entry.currency) and bool(entry.due or entry.reasons)
+    if not entry.currency or not (entry.due or entry.reasons):
+        return False
+    # A deal that was worth nothing when it was won is nothing until it is amended.
+    return not entry.rate.percent or entry.status == REJECTED or bool(entry.gross or entry.amount or entry.clawbacks)
 
 
 def _as_before(walk: Walk, known: Walk) -> Walk:
