@@ -33,6 +33,8 @@ class TaskCounters:
         rules = counter_rules(settings)
         self._windows = Windows(rules.timezone)
         self._renderer = Renderer(rules.base_currency, rules_version(rules))
+        self.currency = rules.base_currency
+        self.timezone = rules.timezone
         self._tasks = tasks
         self._partitions = partitions
         self.others = others

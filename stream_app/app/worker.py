@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -47,7 +46,7 @@ def run_worker(settings: Settings, *, probe: Probe = lambda _: None, topology: T
             stats,
             queries,
             counters=_counters(settings, worker),
-            counters_need_token=not is_loopback(settings.web.host),
+            counters_need_token=not settings.web.is_local,
             token=settings.web.read_token(),
             refresh=lambda: _refresh(worker, stats),
         )
@@ -69,14 +68,6 @@ def _counters(settings: Settings, worker: KafkaWorker) -> TaskCounters | None:
     if not settings.counters.enabled:
         return None
     return TaskCounters(settings, worker.topology.partitions, lambda: worker.tasks.tasks, worker.others)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def kafka_options(settings: Settings) -> KafkaOptions:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from stream_app.app import build_topology
+from stream_app.app.counters import TaskCounters
 from stream_app.engine.task import Phase
 from stream_app.hosts.clock import SystemClock
 from stream_app.hosts.local.host import LocalHost
@@ -20,6 +21,7 @@ from stream_app.hosts.local.log import LocalLog
 from stream_app.hosts.stores import RocksStores
 from stream_app.metrics import WorkerStats
 from stream_app.settings import Settings
+from stream_app.settings.model import Web
 from stream_app.simulator.records import Record
 from stream_app.topics import DEAD_LETTERS, LIVE, OUTPUTS, Catalogue
 from stream_app.web import Readiness, WebServer, create_web
@@ -41,6 +43,12 @@ class LocalDemo:
         self._log = LocalLog(self._partitions, SystemClock())
         engine = settings.engine
         stores = RocksStores(directory / "state", engine.block_cache_mb, engine.write_buffer_mb)
+        self.counters = (
+            TaskCounters(settings, self._partitions, lambda: self._host.tasks.tasks)
+            if settings.counters.enabled
+            else None
+        )
+        """Answers to `/counters`."""
         self._host = LocalHost(build_topology(settings), self._log, stores, SystemClock(), self.stats)
         self._directory = directory
         self._closing = ExitStack()
@@ -123,9 +131,16 @@ async def running(settings: Settings, directory: Path, records: AsyncIterator[Re
 
 
 @asynccontextmanager
-async def served(demo: LocalDemo, host: str, port: int) -> AsyncIterator[str]:
+async def served(demo: LocalDemo, web: Web, port: int) -> AsyncIterator[str]:
     """The worker's web for the local demo; gives its address."""
-    server = WebServer(create_web(demo, demo.stats), host, port)
+    application = create_web(
+        demo,
+        demo.stats,
+        counters=demo.counters,
+        counters_need_token=not web.is_local,
+        token=web.read_token(),
+    )
+    server = WebServer(application, web.host, port)
     try:
         yield await server.start()
     finally:

@@ -183,7 +183,7 @@ async def _local(plan: Plan, say: Say) -> None:
     web = settings.web
     async with (
         local.running(settings, directory, _live(plan, settings)) as demo,
-        local.served(demo, web.host, web.port if web.port and is_free(web.port) else 0) as url,
+        local.served(demo, web, web.port if web.port and is_free(web.port) else 0) as url,
     ):
         scene = Scene(title="local host, no Kafka", url=url, hints=[f"tail -f {directory}/attributed-sessions.jsonl"])
         await _watch(plan, scene, _local_readings(demo), say)
@@ -230,7 +230,7 @@ async def _watch(plan: Plan, scene: Scene, readings: AsyncIterator[tuple[Reading
     began = time.monotonic()
     before = now = EMPTY
     if plan.plain:
-        say(f"metrics {scene.url}/metrics, health {scene.url}/health/ready" if scene.url else scene.title)
+        say(f"open {scene.url}/, metrics {scene.url}/metrics, health {scene.url}/health/ready")
         for hint in scene.hints:
             say(hint)
     with ExitStack() as stack:

@@ -161,7 +161,7 @@ def _dead_letters(now: Reading) -> RenderableType:
 
 
 def _foot(scene: Scene) -> RenderableType:
-    lines = [f"metrics {scene.url}/metrics   health {scene.url}/health/ready"] if scene.url else []
+    lines = [f"open {scene.url}/   metrics {scene.url}/metrics   health {scene.url}/health/ready"] if scene.url else []
     # No wrapping inside a command: whoever copies it gets it whole.
     return Text("\n".join(["", *lines, *scene.hints, "Ctrl-C ends everything"]), style="dim", no_wrap=False)
 

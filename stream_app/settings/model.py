@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 from difflib import get_close_matches
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -332,6 +333,14 @@ class Web(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
             allowed="http://host:port or https://host:port",
         ),
     ] = ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach what listens there."""
+        try:
+            return ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def problems(self) -> Found:
         """One token, not two."""

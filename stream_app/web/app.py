@@ -14,7 +14,7 @@ from aiohttp import web
 from stream_app.metrics import Exporter, WorkerStats
 from stream_app.web.answers import FORWARDED, NO_STORE, Refused, json_answer
 from stream_app.web.counters import CounterRoute
-from stream_app.web.page import page
+from stream_app.web.dashboard import Dashboard
 from stream_app.web.ports import CounterAnswers, NotReady, Queries, StatusSource
 
 _FORWARD_TIMEOUT_S = 5.0
@@ -32,8 +32,8 @@ def create_web(
     token: str = "",
     refresh: Callable[[], None] | None = None,
 ) -> web.Application:
-    """The application with /, /health/live, /health/ready, /metrics, /counters, /state/{kind}/{id}, /clients/{id},
-    /leads/{id}, /rewards/{user_id} and /referrals/{dimension}/{keys}.
+    """The application with / and what it needs, /health/live, /health/ready, /metrics, /counters, /state/{kind}/{id},
+    /clients/{id}, /leads/{id}, /rewards/{user_id} and /referrals/{dimension}/{keys}.
 
     Lookups need `token` as a bearer token; without one they are off. `refresh` is called before metrics are read.
     """
@@ -42,7 +42,7 @@ def create_web(
     application = web.Application(middlewares=[_errors_as_json])
     application.add_routes(
         [
-            web.get("/", routes.index),
+            *Dashboard(status, stats, counters).routes(),
             web.get("/health/live", routes.live),
             web.get("/health/ready", routes.ready),
             web.get("/metrics", routes.metrics),
@@ -86,12 +86,6 @@ class _Routes:
             yield
 
     # -- health and metrics ---------------------------------------------------------------------------
-
-    async def index(self, _request: web.Request) -> web.Response:
-        """A page for people: how it goes, and links to the rest."""
-        body = page(self._status.readiness(), self._stats, lookups=bool(self._token))
-        headers = {**NO_STORE, "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-        return web.Response(text=body, content_type="text/html", headers=headers)
 
     async def live(self, _request: web.Request) -> web.Response:
         """200 while the process can still do its work, 503 when it should be restarted."""

@@ -59,6 +59,14 @@ class CounterAnswers(Protocol):
     def partitions(self) -> int:
         """How many tasks there are in all."""
 
+    @property
+    def currency(self) -> str:
+        """The base currency."""
+
+    @property
+    def timezone(self) -> str:
+        """Name of the zone in which days and hours begin."""
+
     def question(self, parameters: Iterable[tuple[str, str]]) -> Question:
         """What the parameters of an address ask for. Raises `CannotAsk`."""
 

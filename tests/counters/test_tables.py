@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from typing import Any
@@ -17,77 +14,25 @@ import msgspec
 import pytest
 
 from stream_app.app.counters import TaskCounters
-from stream_app.app.worker import is_loopback
 from stream_app.domain.counters.figures import COUNTS, Figures
 from stream_app.domain.counters.questions import CannotAsk, Question, ask
 from stream_app.domain.counters.records import LeadCounter, Renderer
 from stream_app.domain.counters.tables import Row, Table, cell, figures_of, in_order, to_csv, value_of
 from stream_app.domain.counters.windows import Windows
-from stream_app.engine.task import Phase
 from stream_app.metrics import WorkerStats
-from stream_app.web import Readiness, WebServer, create_web
+from stream_app.settings.model import Web
+from stream_app.web import WebServer, create_web
 from tests.cli.helpers import json_lines, run
-from tests.counters.histories import history
-from tests.counters.world import World, at, settings
+from tests.counters.serving import Running, Status, three_days, workers
+from tests.counters.world import World, at
 
 RIGA = Windows("Europe/Riga")
 START = "2026-06-01T05:00:00Z"
-DAY = 86_400_000
-
-
-class Running:
-    """A task as far as queries look at it."""
-
-    phase = Phase.RUNNING
-
-    def __init__(self, store: Any) -> None:
-        self.store = store
-
-
-class Status:
-    def trouble(self) -> str:
-        return ""
-
-    def readiness(self) -> Readiness:
-        return Readiness(ready=True, reason="ok")
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Three days of a small shop."""
-    directory = tmp_path_factory.mktemp("world")
-    start = at(START)
-    world = World(settings(directory), start_ms=start)
-    rng = random.Random(11)
-    events = []
-    for day in range(3):
-        events += history(rng, start + day * DAY, events=60)
-    world.live([[*world.first(start), *sorted(events, key=lambda event: event[2])]], idle_ms=10_800_000)
-    return world
-
-
-@asynccontextmanager
-async def workers(world: World, *, silent: bool = False, token: str = "") -> AsyncIterator[list[str]]:
-    """Two workers with one task each, who know of each other; `silent`: the second one is gone."""
-    servers: list[WebServer] = []
-    urls: list[str] = []
-    try:
-        for partition in range(world.partitions):
-            tasks = {partition: Running(world.stores.open(partition))}
-            answers = TaskCounters(
-                world.settings, world.partitions, lambda tasks=tasks: tasks, lambda own=partition: others(own)
-            )
-            web = create_web(Status(), WorkerStats(), counters=answers, counters_need_token=bool(token), token=token)
-            servers.append(WebServer(web, "127.0.0.1", 0))
-            urls.append(await servers[-1].start())
-
-        def others(own: int) -> list[str]:
-            return ["http://127.0.0.1:9"] if silent else [url for n, url in enumerate(urls) if n != own]
-
-        yield urls
-    finally:
-        for server in servers:
-            await server.stop()
+    return three_days(tmp_path_factory.mktemp("world"), at(START))
 
 
 async def get(url: str, *parameters: tuple[str, str], **headers: str) -> tuple[int, Any]:
@@ -267,8 +212,8 @@ async def test_beyond_loopback_there_is_nothing_without_a_token(world: World) ->
         403,
         "counters beyond loopback are off: the worker was started without web.token (STREAM_APP_WEB__TOKEN)",
     )
-    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.8.0.1")] == [True] * 4
-    assert [is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "shop.example.com")] == [False] * 4
+    assert [Web(host=host).is_local for host in ("127.0.0.1", "::1", "localhost", "127.8.0.1")] == [True] * 4
+    assert [Web(host=host).is_local for host in ("0.0.0.0", "::", "10.0.0.1", "shop.example.com")] == [False] * 4
 
 
 @pytest.mark.parametrize(

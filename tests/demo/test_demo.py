@@ -85,6 +85,7 @@ async def test_a_newcomer_sees_events_become_sessions_and_conversions(
     assert process.returncode == 0, said
     last = shown.strip().splitlines()[-1]
     assert re.search(r"[1-9][\d,]* events,", last), shown
+    assert "open http://127.0.0.1:" in said
     assert "/metrics" in said
     assert "isolation.level=read_committed" in said
     sessions = await read_committed(broker, f"{topic_prefix}attributed-sessions")

@@ -179,19 +179,6 @@ async def test_an_owner_that_is_gone_is_not_ready(ask: Ask) -> None:
         assert (await ask(f"{url}/clients/c1", BEARER))[0] == 503
 
 
-async def test_the_page_loads_nothing_and_links_the_rest(ask: Ask) -> None:
-    """Plain HTML with the state and where to look."""
-    status = Status()
-    status.now = Readiness(ready=False, reason="hung_transaction", detail="<b>task 1</b>")
-    async with serving(status) as url:
-        code, body = await ask(url + "/")
-        assert code == 200
-        assert "Not ready: hung transaction" in body
-        assert "&lt;b&gt;task 1" in body
-        assert "href=/metrics" in body
-        assert "src=" not in body
-
-
 async def test_an_address_that_is_taken_is_named() -> None:
     """With the keys to change."""
     async with serving(Status()) as url:
