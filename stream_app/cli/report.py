@@ -34,16 +34,14 @@ def report(
     from stream_app.app.reports import DIMENSIONS, make_report, write_csv, write_xlsx
     from stream_app.domain.counters.comparing import month as of_month
     from stream_app.domain.counters.comparing import period
-    from stream_app.domain.counters.dimensions import FIELDS, fields_of
+    from stream_app.domain.counters.dimensions import SHOWN, is_shown
     from stream_app.domain.counters.questions import CannotAsk
 
     if bool(month) == bool(since or until):
         raise click.UsageError("a period is either --month, or --from and --to")
     for dimension in dimensions:
-        if dimension != "all" and not fields_of(dimension):
-            raise click.BadParameter(
-                f"{dimension!r} is none; there are: {', '.join(FIELDS)}, segment.NAME", param_hint="--dimension"
-            )
+        if not is_shown(dimension):
+            raise click.BadParameter(f"{dimension!r} is none; there are: {', '.join(SHOWN)}", param_hint="--dimension")
     config = settings()
     try:
         now = of_month(month) if month else period(since, until)

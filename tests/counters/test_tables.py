@@ -221,6 +221,7 @@ async def test_beyond_loopback_there_is_nothing_without_a_token(world: World) ->
     [
         ([("window", "2d")], "window"),
         ([("dimension", "colour")], "segment.NAME"),
+        ([("dimension", "campaign_id")], "allowed are all, channel, "),
         ([("from", "yesterday")], "from"),
         ([("from", "2026-01-02"), ("to", "2026-01-02")], "to: must be after from"),
         ([("from", "2026-02-30")], "from"),

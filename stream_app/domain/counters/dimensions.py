@@ -36,6 +36,8 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     BY_ID: ("source", "medium", "campaign"),
 }
 """Fields of the keys by dimension (semantics 37)."""
+SHOWN: Final = (*(name for name in FIELDS if name != BY_ID), f"{SEGMENT}NAME")
+"""Dimensions that have counters, for messages."""
 
 _PREFIX: Final = dict(zip(FIELDS, b"acskpgtnlori", strict=True))
 _SEGMENT_PREFIX: Final = ord("x")
@@ -49,6 +51,11 @@ Address = tuple[bytes, str, tuple[str, ...], str]
 def fields_of(dimension: str) -> tuple[str, ...]:
     """Names of a dimension's keys."""
     return FIELDS.get(dimension) or ((dimension,) if dimension.startswith(SEGMENT) else ())
+
+
+def is_shown(dimension: str) -> bool:
+    """Whether there are counters of that dimension."""
+    return dimension == "all" or (dimension != BY_ID and bool(fields_of(dimension)))
 
 
 def prefix_of(dimension: str) -> bytes:

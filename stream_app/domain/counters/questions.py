@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from fnmatch import translate
 from typing import Any, Final, Literal, NamedTuple
 
-from stream_app.domain.counters.dimensions import FIELDS, fields_of
+from stream_app.domain.counters.dimensions import SHOWN, fields_of, is_shown
 from stream_app.domain.counters.figures import AMOUNTS
 from stream_app.domain.counters.records import SHOWN_COUNTS, Rates, Sums
 from stream_app.domain.counters.windows import NAMES, Windows
@@ -112,8 +112,8 @@ def ask(parameters: Iterable[tuple[str, str]], windows: Windows, now_minute: int
         raise CannotAsk(f"filter: at most {MAX_FILTERS}")
     window = _one_of("window", plain.get("window", "1d"), NAMES)
     dimension = plain.get("dimension", "channel")
-    if dimension != "all" and not fields_of(dimension):
-        raise CannotAsk(f"dimension: allowed are {', '.join(FIELDS)}, segment.NAME")
+    if not is_shown(dimension):
+        raise CannotAsk(f"dimension: allowed are {', '.join(SHOWN)}")
     since = _moment("from", plain.get("from", ""), windows, now_minute, 0)
     until = _moment("to", plain.get("to", ""), windows, now_minute, OPEN_END)
     if since >= until:
