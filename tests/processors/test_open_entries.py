@@ -195,7 +195,7 @@ def test_a_referrer_of_thousands_writes_no_more_for_one_than_a_referrer_of_few()
 
 
 def test_beyond_the_most_that_may_be_open_the_oldest_are_booked_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream_app.processors.people.books.MAX_OPEN", 150)
+    monkeypatch.setattr("stream_app.processors.people.books.bookkeeper.MAX_OPEN", 150)
     net = Net(program(levels=("10%",)))
     net.send(enrolled(0, "anna", "ANNA"))
     net.pass_time(T0 + 3 * HOUR)

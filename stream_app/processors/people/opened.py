@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from stream_app.domain.referral.ledger import Open, OpenMoment
+from stream_app.domain.referral.ledger import Entry, Open, OpenMoment
 from stream_app.engine.processor import Rows
 from stream_app.processors.people.state import OPEN_A_ROW, PAGE_ROWS, Books, OpenPage
 
@@ -40,6 +40,11 @@ class OpenEntries:
         items = self._items(self._page_of(moment))
         index = bisect_left(items, moment, key=_moment)
         return items[index] if index < len(items) and items[index].moment == moment else None
+
+    def of(self, entry: Entry) -> Open | None:
+        """What is known of an entry as long as it is open."""
+        purchase = entry.walk.purchase
+        return self.get((purchase.at, purchase.event_id, entry.id))
 
     def put(self, item: Open) -> None:
         """A new one."""

@@ -15,7 +15,7 @@ from stream_app.domain.referral.records import clawback_of, reward_of
 from stream_app.domain.times import rfc3339
 from stream_app.engine.ports import Store
 from stream_app.engine.rows import part_key
-from stream_app.processors.people.books import is_shown
+from stream_app.processors.people.books.entries import is_shown
 from stream_app.processors.people.state import ENTRY_ROWS, ROWS_OF_A_KIND, Person
 
 MOST = 10_000

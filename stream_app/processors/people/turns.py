@@ -9,7 +9,7 @@ from stream_app.domain.referral.buyer import Bindings
 from stream_app.domain.referral.ledger import reward_id
 from stream_app.engine.processor import DeadLetterReason, Place
 from stream_app.processors.facts import encode_body
-from stream_app.processors.people.books import Bookkeeper, Mismatch
+from stream_app.processors.people.books import Booked, Bookkeeper, Mismatch
 from stream_app.processors.people.desk import Desk
 from stream_app.processors.people.due import erased_at
 from stream_app.processors.people.renaming import not_here
@@ -41,7 +41,6 @@ def keep_books(desk: Desk, bindings: Bindings, now: int) -> None:
         person.memberships,
         bindings,
         desk.context,
-        now,
         erased=bool(person.erased),
     )
     for entry in desk.adopted:
@@ -56,15 +55,15 @@ def keep_books(desk: Desk, bindings: Bindings, now: int) -> None:
     if grounds != books.grounds:
         books.grounds = grounds
         keeper.reassess()
-    keeper.settle()
-    keeper.mature()
+    keeper.settle(now)
+    keeper.booked.mature(now)
     for turn in turns:
-        _take(desk, keeper, turn)
+        _take(desk, keeper.booked, turn)
     books.turns = books.turns[len(turns) :]
     keeper.write()
 
 
-def _take(desk: Desk, keeper: Bookkeeper, turn: Turn) -> None:
+def _take(desk: Desk, booked: Booked, turn: Turn) -> None:
     """A review or payout whose turn has come."""
     record = members.read_referral_event(turn.record)
     erasing = desk.person.erasing
@@ -73,14 +72,14 @@ def _take(desk: Desk, keeper: Bookkeeper, turn: Turn) -> None:
         _bury(desk, turn, reason, "user_id: was erased before")
         return
     if record.type != "payout":
-        problem = keeper.review(record.reward_id or "", turn.at, approve=record.type == "approve")
+        problem = booked.review(record.reward_id or "", turn.at, approve=record.type == "approve")
         if problem:
             _bury(desk, turn, "bad_field", problem)
         return
     money = money_of(record.amount, record.currency, desk.house.currency, "amount")
     assert money is not None  # it was checked when it came
     try:
-        keeper.pay(turn.at, record.event_id, record.program, money.amount, money.currency, record.reward_ids or ())
+        booked.pay(turn.at, record.event_id, record.program, money.amount, money.currency, record.reward_ids or ())
     except Mismatch as mismatch:
         _bury(desk, turn, "payout_mismatch", str(mismatch))
 
