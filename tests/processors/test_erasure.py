@@ -378,7 +378,7 @@ def test_a_lead_of_somebody_erased_tells_their_new_name(later: str, won: bool) -
         (False, "contacted"): [],
         (False, "won"): [("anna", 1, "300.00", "approved")],
         (True, "contacted"): [("anna", 1, "0.00", "refunded")],
-        (True, "won"): [("anna", 1, "100.00", "approved")],
+        (True, "won"): [("anna", 1, "300.00", "approved")],
     }
     assert net.rewards == [(known_as("boris"), 0, "7.00", "on_hold"), *deals[won, later]]
     check_books(net)
