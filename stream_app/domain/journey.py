@@ -440,6 +440,20 @@ def capture(journey: Journey, hit: Hit) -> None:
     journey.codes = codes + last
 
 
+def codes_of(journey: Journey, session: Session, user: str | None) -> tuple[Captured, ...]:
+    """Captured codes that others are told of with a session: what its visits brought, and if its user is the client's
+    first, what the client had brought before as nobody known (semantics 31)."""
+    owners = journey.owners
+    nobodys = 0
+    if user and owners and owners[0].user == user:
+        nobodys = owners[1].linked_at if len(owners) > 1 else session.started_at
+    return tuple(
+        c
+        for c in journey.codes
+        if c.is_visit and c.at <= session.ended_at and (c.at >= session.started_at or c.at < nobodys)
+    )
+
+
 def _from_ip(journey: Journey, hit: Hit) -> Hit:
     """A conversion with the ip of the last click before it: later ones will take its place. One that comes late looks
     for what is left of the time before it when it is published."""

@@ -10,7 +10,7 @@ import msgspec
 
 from stream_app.domain.client import Client, Frozen
 from stream_app.domain.contacts import unpacked
-from stream_app.domain.journey import Session
+from stream_app.domain.journey import Session, codes_of
 from stream_app.domain.records import AttributedConversion, AttributedSession
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.facts import Purchase, RefundLine, Visits, person_of
@@ -28,17 +28,19 @@ class ReferralTeller(Teller):
         self._paid = paid_goals
 
     def session(self, client_id: str, client: Client, session: Session, record: AttributedSession) -> Iterable[Fact]:
-        """Codes that visits of this session brought, for whoever's it is: to bind them should they enrol."""
-        visits = tuple(
-            read_capture(captured.code, captured.at).visit
-            for captured in client.head.codes
-            if captured.is_visit and session.started_at <= captured.at <= session.ended_at
-        )
-        if visits and self._programs:
-            body = encode_body(Visits(visits))
-            yield Fact(facts.CAPTURED, person_of("", client_id).encode(), body)
-            if record.user_id:
-                yield Fact(facts.CAPTURED, record.user_id.encode(), body)
+        """Codes that bind whoever it is should they enrol: those that its visits brought, and for a user those
+        that the client had brought before, as nobody known."""
+        if not self._programs:
+            return
+        captured = codes_of(client.head, session, record.user_id)
+        visits = tuple(read_capture(c.code, c.at).visit for c in captured if c.at >= session.started_at)
+        if visits:
+            yield Fact(facts.CAPTURED, person_of("", client_id).encode(), encode_body(Visits(visits)))
+        if captured and record.user_id:
+            since = session.started_at
+            before = (read_capture(c.code, c.at).visit for c in captured if c.at < since)
+            visits = (*(msgspec.structs.replace(visit, since=since) for visit in before), *visits)
+            yield Fact(facts.CAPTURED, record.user_id.encode(), encode_body(Visits(visits)))
 
     def conversion(
         self, client_id: str, _client: Client, frozen: Frozen, record: AttributedConversion

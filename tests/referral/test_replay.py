@@ -190,6 +190,52 @@ def test_the_ip_is_that_of_the_last_click_before_the_conversion(
     assert len(read(out / "attributed-sessions.jsonl")) == 4
 
 
+HALF_AN_HOUR = 30 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("login", "user", "late", "bound"),
+    [
+        (2 * DAY, "misha", 0, True),  # in a later session than the link
+        (
+            HALF_AN_HOUR,
+            "misha",
+            60 * MINUTE,
+            True,
+        ),  # the visit by the link is heard of when the login's session is closed
+        (4 * DAY, "misha", 0, False),  # at the enrolment nobody knew
+        (2 * DAY, "olga", 0, False),  # the client became another's first
+    ],
+)
+@pytest.mark.parametrize("shuffle", [(), ("--shuffle", "5")])
+def test_a_code_that_a_client_brought_binds_whoever_it_turned_out_to_be_by_then(
+    tmp_path: Path,
+    login: int,
+    user: str,
+    late: int,
+    bound: bool,
+    shuffle: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The enrolment names no client: that the client is Misha's, a click with the user's id has said."""
+    monkeypatch.setattr("stream_app.app.replay._CHUNK", 1)
+    page = "https://shop.example.com/?utm_source=news&utm_medium=email"  # owes nothing to the visit before
+    made: dict[str, list[dict[str, Any]]] = {
+        "clicks": [
+            click(60 * MINUTE, "c-other", page),
+            click(-MINUTE, "c-misha", "https://shop.example.com/"),
+            click(0, "c-misha", "https://shop.example.com/?ref=anna", received_at=at(late)),
+            click(login, "c-misha", page, user_id=user),
+            click(login + DAY // 2, "c-misha", page, user_id="misha"),
+        ],
+        "conversions": [bought(6 * DAY, "c-petr", "100", promo_code="misha")],
+        "referral-events": [joined(-DAY, "anna", "ANNA"), joined(3 * DAY, "misha", "MISHA")],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made), "out", *shuffle)
+    paid = {r["user_id"]: r["amount"] for r in read(out / "referral-rewards.jsonl").values()}
+    assert paid == {"misha": "10.00"} | ({"anna": "5.00"} if bound else {})
+
+
 def test_the_ip_of_a_click_publishes_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions have as many revisions with ips as without, also when a late click has them looked at again."""
     monkeypatch.setattr("stream_app.app.replay._CHUNK", 1)

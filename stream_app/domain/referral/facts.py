@@ -62,6 +62,8 @@ class Visit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     code: str
     at: int
     flags: int = 0
+    since: int = 0
+    """From when on it is that of whoever is told: a client had brought the code before it was a user's."""
 
 
 class Visits(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -17,7 +17,7 @@ from stream_app.domain import persons
 from stream_app.domain.client import Client, Frozen, Order, Published
 from stream_app.domain.hits import Hit
 from stream_app.domain.ids import content_digest, conversion_id, link_id, order_address, refund_id
-from stream_app.domain.journey import Captured, Converted, Fold, Ordered, Session
+from stream_app.domain.journey import Captured, Converted, Fold, Ordered, Session, codes_of
 from stream_app.domain.orders import Asked, Claim, Ruling
 from stream_app.domain.records import CONVERSIONS, SESSIONS, AttributedConversion, AttributedSession
 from stream_app.domain.refunds import Refund
@@ -238,7 +238,7 @@ class Publisher:
         status = clients.CLOSED if record.status == "closed" else clients.OPEN
         body = _encode_record(record)
         if client.head.codes:
-            digest = content_digest(body + _apart(client, session))
+            digest = content_digest(body + _apart(client, session, record.user_id))
         else:
             digest = content_digest(body)
         entry = self._written(key, client, SESSIONS, record, body, digest, status, context)
@@ -543,9 +543,9 @@ def _asks(client_id: str, refund: Hit) -> list[Fact]:
     return [Fact(ORDER_REFUND, order_address(sale.goal, sale.order_id), encode_body(asked))]
 
 
-def _apart(client: Client, session: Session) -> bytes:
-    """Codes that a session brought: others are told of them."""
-    codes = [captured for captured in client.head.codes if captured.is_visit and captured.at >= session.started_at]
+def _apart(client: Client, session: Session, user: str | None) -> bytes:
+    """Codes that others are told of with a session."""
+    codes = codes_of(client.head, session, user)
     return _encode_apart(codes) if codes else b""
 
 

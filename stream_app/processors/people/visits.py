@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.facts import CLIENT, Moment, Visit
@@ -34,6 +36,7 @@ def _tell_codes(desk: Desk, session: str, told: tuple[Visit, ...], visits: tuple
 def known(desk: Desk, moment: Moment) -> list[Visit]:
     """Captured codes, as far as they are this person's by then."""
     person = desk.person
-    visits = [v for group in person.captured.values() for v in group]
+    visits = [v for group in person.captured.values() for v in group if v.since <= moment[0]]
     visits.extend(v for i in person.inherited.values() if i.since <= moment for v in i.visits)
-    return sorted(set(visits), key=lambda v: (v.at, v.code, v.flags))
+    alike = {msgspec.structs.replace(v, since=0) if v.since else v for v in visits}
+    return sorted(alike, key=lambda v: (v.at, v.code, v.flags))
