@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 from aiohttp import web
 
+from stream_app.domain.referral.codes import normal_code
+from stream_app.domain.referral.facts import CLIENT
 from stream_app.metrics import Exporter, WorkerStats
 from stream_app.web.answers import FORWARDED, NO_STORE, Refused, json_answer
 from stream_app.web.counters import CounterRoute
@@ -114,14 +117,26 @@ class _Routes:
         return await self._lookup(request, "lead", request.match_info["id"])
 
     async def rewards(self, request: web.Request) -> web.Response:
-        """What one person is owed."""
-        return await self._lookup(request, "referrer", request.match_info["id"])
+        """What one person is owed: a user, or a client that is nobody known, as records name them."""
+        name = request.match_info["id"]
+        try:
+            answer = await self._lookup(request, "referrer", name)
+        except Refused as exc:
+            if exc.status != HTTPStatus.NOT_FOUND:
+                raise
+        else:
+            if answer.status != HTTPStatus.NOT_FOUND:
+                return answer
+        return await self._lookup(request, "referrer", CLIENT + name)
 
     async def referrals(self, request: web.Request) -> web.Response:
         """Figures of a programme, or of a code, kind of advocate or level in it: `program/friends`,
         `code/friends/anna`."""
+        dimension = request.match_info["dimension"]
         keys = request.match_info["keys"].split("/", 1)
-        return await self._lookup(request, "referrals", "\x1f".join([request.match_info["dimension"], *keys]))
+        if dimension == "code" and len(keys) > 1:
+            keys[1] = normal_code(keys[1])  # letter case never matters
+        return await self._lookup(request, "referrals", "\x1f".join([dimension, *keys]))
 
     async def state(self, request: web.Request) -> web.Response:
         """The state of one key."""

@@ -37,7 +37,7 @@ class States:
         self.recovering = False
 
     def kinds(self) -> Collection[str]:
-        return ["client", "lead"]
+        return ["client", "lead", "referrer", "referrals"]
 
     def owner(self, kind: str, key: bytes) -> str | None:
         if self.recovering:
@@ -158,6 +158,38 @@ async def test_the_owning_worker_answers_for_any_other(ask: Ask, name: str) -> N
         async with serving(Status(), States(elsewhere={key: owner})) as other:
             assert await ask(f"{other}/clients/{quote(name, safe='')}", BEARER) == (200, {"found": True})
             assert (await ask(f"{other}/clients/{quote(name, safe='')}"))[0] == 401
+
+
+@pytest.mark.parametrize(("asked", "answer"), [("c-1", "client"), ("%C3%A9/%3F", "odd"), ("both", "user"), ("x", "")])
+@pytest.mark.parametrize("far", [False, True])
+async def test_rewards_of_a_client_who_is_nobody_known_are_found(ask: Ask, asked: str, answer: str, far: bool) -> None:
+    """Under the id that their records have, also when another worker owns it; a user's come first."""
+    keys = {"\x1fc-1": "client", "é/?": "odd", "both": "user", "\x1fboth": "client"}
+    states = States({key.encode(): b'{"is":"%b"}' % name.encode() for key, name in keys.items()})
+    async with serving(Status(), states) as near:
+        names = (*keys, "x", "\x1fx", "c-1")
+        asking = States({}, dict.fromkeys((name.encode() for name in names), near)) if far else states
+        async with serving(Status(), asking) as url:
+            found = await ask(f"{url}/rewards/{asked}", BEARER)
+    missing = {"error": "nothing is known of this referrer", "status": 404}
+    assert found == ((200, {"is": answer}) if answer else (404, missing))
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("code/p/ANNA", True),
+        ("code/p/%20Anna", True),
+        ("code/p/(other)", True),
+        ("code/P/anna", False),
+        ("code/p", False),
+    ],
+)
+async def test_a_codes_figures_are_found_in_whatever_case(ask: Ask, asked: str, found: bool) -> None:
+    states = States({b"code\x1fp\x1fanna": b"{}", b"code\x1fp\x1f(other)": b"{}"})
+    async with serving(Status(), states) as url:
+        status, _ = await ask(f"{url}/referrals/{asked}", BEARER)
+    assert status == (200 if found else 404)
 
 
 async def test_a_lookup_is_never_passed_on_twice(ask: Ask) -> None:
