@@ -22,6 +22,7 @@ from stream_app.domain.referral.counting import (
     Change,
     Delta,
     Figures,
+    Place,
     Revenue,
     cohorts_of,
     counter_id,
@@ -97,9 +98,8 @@ class RewardsCounter:
             for (name, program, currency), amount in amounts.items():
                 gather(gathered, places(program), 0, Figures({}, {currency: {name: amount}}), sign)
 
-    def add(self, name: str, program: str, code: str, at: int, n: int, context: Context[Any]) -> None:
+    def add(self, name: str, where: tuple[Place, ...], at: int, n: int, context: Context[Any]) -> None:
         """Counts something that happened: invitations, people newly bound."""
-        where = places(program, code)
         gather(context.gather(DELTA), where, at // MINUTE_MS, Figures({name: n}))
 
 

@@ -78,8 +78,10 @@ class Tally:
             for place, amount in amounts.items():
                 self.brought[place] = self.brought.get(place, Decimal(0)) + sign * amount
 
-    def add(self, name: str, program: str, code: str, at: int, n: int, context: Any) -> None:
-        self.added[program, name, code] += n
+    def add(self, name: str, where: Any, at: int, n: int, context: Any) -> None:
+        keys = dict(where)
+        (program,) = keys["program"]
+        self.added[program, name, keys.get("code", ("", ""))[1]] += n
 
 
 class Commit:

@@ -278,6 +278,28 @@ def test_referred_customers_are_told_from_others_in_every_currency(tmp_path: Pat
     }
 
 
+@pytest.mark.parametrize("shuffle", [(), ("--shuffle", "7")])
+def test_each_kind_of_advocate_has_a_k_factor_of_its_own(tmp_path: Path, shuffle: tuple[str, ...]) -> None:
+    """People they referred by those enrolled as such."""
+    made = {
+        "clicks": [],
+        "conversions": [bought(DAY + n, f"c-{n}", "10", promo_code=code) for n, code in enumerate("aab")],
+        "referral-events": [
+            joined(0, "anna", "A", advocate_kind="expert"),
+            joined(0, "boris", "B", advocate_kind="friend"),
+            joined(0, "clara", "C", advocate_kind="friend"),
+            joined(0, "dora", "D", advocate_kind="partner"),
+        ],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made), "out", *shuffle)
+    found = {
+        c["keys"]["advocate_kind"]: (c["counts"]["referred"], c["counts"]["users"], c["rates"]["k_factor"])
+        for c in read(out / "referral-counters.jsonl").values()
+        if c["dimension"] == "advocate_kind" and c["window"] == "total"
+    }
+    assert found == {"expert": (2, 1, "2"), "friend": (1, 2, "0.5"), "partner": (0, 1, "0")}
+
+
 @pytest.mark.parametrize("shuffle", [(), ("--shuffle", "3")])
 def test_a_partners_code_is_where_the_sale_came_from(
     tmp_path: Path, shuffle: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -236,7 +236,8 @@ class Buyer:
         return _may_bind(self._standing, program, self._programs)
 
     def _bind(self, candidate: _Candidate, moment: Moment) -> Binding:
-        binding = Binding(candidate.program.name, candidate.claim.user, candidate.code, *moment)
+        claim = candidate.claim
+        binding = Binding(candidate.program.name, claim.user, candidate.code, *moment, claim.advocate_kind)
         self.state.bindings = (*self.state.bindings, binding)
         self._standing = (*self._standing, binding)
         return binding

@@ -254,7 +254,7 @@ class ReferralCounts(msgspec.Struct, frozen=True, gc=False):
     """Counts, in the record of the base currency."""
 
     visits: Annotated[int, Meta(description="Visits with an active code; counted once they are settled.")]
-    invites: Annotated[int, Meta(description="Invitations sent.")]
+    invites: Annotated[int, Meta(description="Invitations sent; by programme only.")]
     referred: Annotated[int, Meta(description="People newly bound to a referrer.")]
     qualified: Annotated[int, Meta(description="Of them: first conversions that qualified.")]
     conversions: Annotated[int, Meta(description="Qualifying conversions, first and later ones.")]

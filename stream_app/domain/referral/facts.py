@@ -188,6 +188,8 @@ class Binding(msgspec.Struct, frozen=True, gc=False, array_like=True):
     code: str
     at: int
     event_id: str
+    advocate_kind: str = ""
+    """As which the referrer was enrolled then."""
 
     @property
     def moment(self) -> Moment:

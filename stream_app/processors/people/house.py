@@ -42,7 +42,7 @@ class RewardCounter(Protocol):
         """Counts what a customer has brought."""
         ...
 
-    def add(self, name: str, program: str, code: str, at: int, n: int, context: Context[Any]) -> None:
+    def add(self, name: str, where: tuple[Place, ...], at: int, n: int, context: Context[Any]) -> None:
         """Counts something that happened: `invites`, `referred`."""
         ...
 

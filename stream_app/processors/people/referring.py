@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stream_app.domain.ids import SEPARATOR
+from stream_app.domain.referral.counting import places
 from stream_app.domain.referral.facts import Binding, Walk
 from stream_app.domain.referral.member import Invited
 from stream_app.processors.people import renaming
@@ -16,7 +17,7 @@ def hear_invited(desk: Desk, invited: Invited) -> None:
     invites, counter = desk.person.invites, desk.house.counter
     invites[invited.program] = invites.get(invited.program, 0) + invited.count
     if counter is not None:
-        counter.add("invites", invited.program, "", invited.at, invited.count, desk.context)
+        counter.add("invites", places(invited.program), invited.at, invited.count, desk.context)
 
 
 def hear_bound(desk: Desk, name: str, binding: Binding | None) -> None:
@@ -32,7 +33,8 @@ def hear_bound(desk: Desk, name: str, binding: Binding | None) -> None:
             number = person.bound.get(known.program, 0) + sign
             note(person.bound, known.program, number or None)
             if counter is not None:
-                counter.add("referred", known.program, known.code, known.at, sign, desk.context)
+                where = places(known.program, known.code, known.advocate_kind)
+                counter.add("referred", where, known.at, sign, desk.context)
     if binding is not None:
         desk.referred.put(Referred(name, binding))
     else:
