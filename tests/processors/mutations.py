@@ -34,6 +34,7 @@ VIEWS = "domain/views.py"
 PERSONS = "domain/persons.py"
 ORDERS = "domain/orders.py"
 PUBLISHING = "processors/journeys/publishing.py"
+CONVERSIONS = "processors/journeys/conversions.py"
 JOURNEYS = "processors/journeys/processor.py"
 PROMOS = "processors/journeys/promos.py"
 CODES = "processors/codes.py"
@@ -72,7 +73,7 @@ MUTATIONS = (
     Mutation("counted anew instead of the difference to what was emitted", PUBLISHING,
              "client, entry.counted, counter.session(client_id, client, session, record), context",
              'client, b"", counter.session(client_id, client, session, record), context'),
-    Mutation("rules changed between emit and refold: recomputed, not emitted, is taken off", PUBLISHING,
+    Mutation("rules changed between emit and refold: recomputed, not emitted, is taken off", CONVERSIONS,
              "self._move(client, counted, counter.conversion(client_id, client, frozen, record), context)",
              "self._move(client, counted and counter.conversion(client_id, client, frozen, record),"
              " counter.conversion(client_id, client, frozen, record), context)"),
@@ -81,7 +82,7 @@ MUTATIONS = (
     Mutation("a refund takes more than is left", "domain/refunds.py",
              "value = left if refund.value is None else min(refund.value, left)",
              "value = left if refund.value is None else refund.value"),
-    Mutation("refunds of other clients ignored", PUBLISHING, "asked += ruling.refunds", "pass"),
+    Mutation("refunds of other clients ignored", CONVERSIONS, "asked += ruling.refunds", "pass"),
     Mutation("late link applied backwards", PERSONS, "return self.since <= at and", "return"),
     Mutation("a link that ended goes on", PERSONS, "(not self.until or at < self.until)", "True"),
     Mutation("anonymous sessions before the first id are nobody's", JOURNEY,
@@ -94,7 +95,7 @@ MUTATIONS = (
     Mutation("the loser's session keeps its conversion", VIEWS, "session.conversions - len(lost)",
              "session.conversions"),
     Mutation("a lost claim is told no more: who has won loses, and wins, for ever", PUBLISHING,
-             "entry.told = tell(entry.told, _claims(client_id, frozen), record_id, context)",
+             "entry.told = tell(entry.told, orders.claims(client_id, frozen), record_id, context)",
              "entry.told = tell(entry.told, (), record_id, context)"),
     Mutation("nothing is kept for what is on its way", CLIENT, "HOLD_COMMITS = 4", "HOLD_COMMITS = -1"),
     Mutation("persons in order of arrival", PERSONS, "parts = sorted(joined, key=_name)", "parts = list(joined)"),

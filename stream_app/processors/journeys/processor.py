@@ -33,10 +33,13 @@ from stream_app.domain.views import Views
 from stream_app.engine.processor import Context, Decoder, Rows
 from stream_app.processors.counting import Counter
 from stream_app.processors.facts import Letter, Teller, encode_body
-from stream_app.processors.journeys import codec
+from stream_app.processors.journeys import codec, erasing, orders
+from stream_app.processors.journeys.conversions import Conversions
 from stream_app.processors.journeys.decoding import ConversionDecoder, click_decoder, direct_source
 from stream_app.processors.journeys.promos import PromoCodes, Told, read_arrival
 from stream_app.processors.journeys.publishing import Heard, Late, Publisher
+from stream_app.processors.journeys.settled import Settled
+from stream_app.processors.journeys.writing import Writer
 from stream_app.processors.lead_facts import LEAD_QUESTION, Asking, LeadAnswers, read_question
 from stream_app.processors.links import (
     CLIENT_ERASED,
@@ -96,7 +99,11 @@ class JourneysProcessor:
         self._fold = Fold(rules, direct_source(resolver))
         self._timeline = Timeline(self._fold, self._grace_ms)
         self._views = Views(rules, rules_version if rules_version is not None else rules.digest())
-        self._publisher = Publisher(self._fold, self._views, tellers, counter)
+        self._counter = counter
+        self._writer = Writer(self._views, counter)
+        self._conversions = Conversions(self._fold, self._views, tellers, self._writer)
+        self._settled = Settled(self._conversions, self._writer)
+        self._publisher = Publisher(self._views, tellers, self._writer, self._conversions, self._settled)
         self._answers = LeadAnswers(self._views)
         self._promos = promos
 
@@ -174,7 +181,7 @@ class JourneysProcessor:
         for letter in letters:
             if isinstance(letter, ClientErased):
                 new = self._pseudonyms(key)
-                self._publisher.erase(key, client_id, state, new, letter.conversions, context)
+                erasing.take_back(key, client_id, state, new, letter.conversions, self._writer, context)
                 if state is not None:
                     codec.forget(key, state, context.rows)
                     state = None
@@ -275,7 +282,8 @@ class JourneysProcessor:
         kind = hit.kind
         if kind >= BOT:
             context.count("bots" if kind == BOT else "spam")
-            self._publisher.bot(hit, context)
+            if self._counter is not None:
+                self._counter.bot(hit, context)
             return 0
         if hit.at < client.stored.horizon:
             if not self._take_late(key, client, hit, late, context):
@@ -398,17 +406,17 @@ class JourneysProcessor:
         """Settles what no admissible event can touch any more; conversions leave, orders get a row of their own."""
         refunds = client.stored.refunds
         for converted in self._timeline.settle(client, horizon, client_id):
-            frozen = self._publisher.freeze(client, converted)
-            self._publisher.keep_settled(key, client_id, client, frozen, context.rows)
+            frozen = self._conversions.freeze(client, converted)
+            self._settled.keep(key, client_id, client, frozen, context.rows)
         if client.stored.refunds is not refunds:
-            self._publisher.settle_refunds(client_id, client)
+            orders.settle_refunds(client_id, client)
 
     def _release(self, key: bytes, client: Client, context: Context[Hit]) -> None:
         """What was kept for what other clients might still tell, long enough in commits, is looked at by the time."""
         horizon = context.now - self._grace_ms - clients.HOLD_MS
         stored, snapshot = client.stored, client.snapshot
         if stored.orders or stored.held:
-            self._publisher.release(key, client, horizon, context.rows)
+            self._settled.release(key, client, horizon, context.rows)
         if snapshot.ended or (snapshot.open is not None and snapshot.open.ordered):
             self._finish_sessions(client, horizon, ordered=True)
 
