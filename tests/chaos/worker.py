@@ -93,9 +93,9 @@ def add_steps() -> None:
     recovery.commit_protocol = named(recovery.commit_protocol, lambda _: OPENING)
     feed, close = KafkaIntake.feed, task.Task._close
 
-    def feeding(self: Any, chunk: Any) -> None:
+    def feeding(self: Any, chunks: Any) -> None:
         self.tasks._world.probe("intake.feed")
-        feed(self, chunk)
+        feed(self, chunks)
 
     async def closing(self: Any, drain: bool, deadline_s: float) -> None:
         self._probe("close.begin")

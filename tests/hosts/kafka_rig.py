@@ -112,8 +112,8 @@ class KafkaRig(Rig):
         await intake.start()
         self._poll = asyncio.create_task(intake.poll_forever(), name="poll")
 
-    async def _deliver(self, chunk: Chunk) -> None:
-        self._intake.feed(chunk)
+    async def _deliver(self, _topic: str, chunks: list[Chunk]) -> None:
+        self._intake.feed(chunks)
 
     async def down(self) -> None:
         await self._intake.stop()

@@ -40,14 +40,14 @@ class GroupLost(Exception):
 
 
 class KafkaIntake:
-    """Implements the engine's `Intake` port. `deliver` hands a chunk to the agent of its topic."""
+    """Implements the engine's `Intake` port. `deliver` hands chunks of one topic to its agent."""
 
     def __init__(
         self,
         *,
         topics: list[str],
         consumer_options: Mapping[str, Any],
-        deliver: Callable[[Chunk], Awaitable[None]],
+        deliver: Callable[[str, list[Chunk]], Awaitable[None]],
         on_lag: Callable[[str, int, int], None],
     ) -> None:
         self.tasks: Tasks
@@ -168,8 +168,10 @@ class KafkaIntake:
                 log.warning("fetching: %r", exc)
                 await asyncio.sleep(0.2)
                 continue
-            for chunk in self._chunks(got):  # no await between a position that moved and the chunk that covers it
-                await self._deliver(chunk)
+            # No await between a position that moved and the chunk that covers it. One delivery a topic: an answer has
+            # something for each of its partitions, and going through a channel costs as much as some records do.
+            for topic, chunks in self._chunks(got).items():
+                await self._deliver(topic, chunks)
 
     def _check_group(self) -> None:
         # No public name tells of it, and `getmany` only when something is assigned
@@ -191,8 +193,9 @@ class KafkaIntake:
                     spare = True
         return wanted, spare
 
-    def _chunks(self, got: Mapping[TopicPartition, list[Any]]) -> list[Chunk]:
-        chunks = []
+    def _chunks(self, got: Mapping[TopicPartition, list[Any]]) -> dict[str, list[Chunk]]:
+        """What came, by topic."""
+        chunks: dict[str, list[Chunk]] = {}
         for tp, records in got.items():
             covered = self._covered.get(tp)
             if covered is None or not records:
@@ -200,17 +203,20 @@ class KafkaIntake:
             epoch, first = covered
             last = records[-1].offset + 1
             end = self._consumer.last_stable_offset(tp)
-            chunks.append(Chunk(tp.topic, tp.partition, epoch, first, last, records, end is not None and last >= end))
+            at_end = end is not None and last >= end
+            chunk = Chunk(tp.topic, tp.partition, epoch, first, last, records, at_end)
+            chunks.setdefault(tp.topic, []).append(chunk)
             self._covered[tp] = epoch, last
             self._under_way[tp] = self._under_way.get(tp, 0) + 1
         return chunks
 
-    def feed(self, chunk: Chunk) -> None:
-        """The agent's side: a chunk has come through its channel."""
-        tp = TopicPartition(chunk.topic, chunk.partition)
-        self._under_way[tp] -= 1
-        if not self.tasks.feed(chunk):
-            log.debug("dropped a stale chunk of %s", tp)
+    def feed(self, chunks: list[Chunk]) -> None:
+        """The agent's side: chunks have come through its channel."""
+        for chunk in chunks:
+            tp = TopicPartition(chunk.topic, chunk.partition)
+            self._under_way[tp] -= 1
+            if not self.tasks.feed(chunk):
+                log.debug("dropped a stale chunk of %s", tp)
 
     async def _tick(self, now: float) -> None:
         """Tells tasks whether their inputs are read to the end, so that time can go on without records.

@@ -50,7 +50,8 @@ EXIT_DEADLINE = 75
 _STALLED_S = 60.0
 _FULL_COLLECTION_EVERY = 60
 """Rounds of housekeeping, ten seconds each, between two full garbage collections."""
-_CHUNKS_UNDER_WAY = 16
+_ANSWERS_UNDER_WAY = 2
+"""Of one topic, given to its agent and not yet fed to the tasks: they take them at once."""
 _HUNG_COMMIT_S = 5.0
 
 
@@ -140,17 +141,17 @@ class KafkaWorker:
     # -- agents ---------------------------------------------------------------------------------------
     def _add_agent(self, topic: str) -> None:
         """One Faust agent an input topic, fed with whole chunks."""
-        channel = self._channels[topic] = self.faust.channel(maxsize=_CHUNKS_UNDER_WAY)
+        channel = self._channels[topic] = self.faust.channel(maxsize=_ANSWERS_UNDER_WAY)
 
         async def feed(stream: Any) -> None:
-            async for chunk in stream:
-                self.intake.feed(chunk)
+            async for chunks in stream:
+                self.intake.feed(chunks)
 
         feed.__name__ = feed.__qualname__ = f"feed_{topic}"
         self.faust.agent(channel, name=f"feed-{topic}")(feed)
 
-    async def _deliver(self, chunk: Chunk) -> None:
-        await self._channels[chunk.topic].send(value=chunk)
+    async def _deliver(self, topic: str, chunks: list[Chunk]) -> None:
+        await self._channels[topic].send(value=chunks)
 
     # -- life -----------------------------------------------------------------------------------------
     async def start(self) -> None:
