@@ -24,9 +24,9 @@ _NONE: tuple[()] = ()
 _RECORDS_AT_ONCE = 2_000
 _KEYS_AT_ONCE = 256
 """Records decoded, keys folded or woken between two chances for the event loop: some milliseconds."""
-_TURNS = 4
-"""Turns of the loop at each chance: about what it takes from an answer of the broker to the next request. A commit on
-its way needs a hundred, and has a deadline."""
+_TURNS = 12
+"""Turns of the loop at each chance, a microsecond each: what it takes from an answer of the broker to the next request,
+for several commits at once. A commit on its way needs a hundred, and has a deadline."""
 TIMERS_PER_COMMIT = 20_000
 
 # Headers of forwarded, re-keyed and replayed records
