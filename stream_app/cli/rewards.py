@@ -10,13 +10,30 @@ from urllib.parse import quote
 
 import click
 
-from stream_app.cli.common import common_options, fail, settings
+from stream_app.cli.common import common_options, fail, parse_moment, settings
+
+
+class Day(click.ParamType):
+    """The beginning of a year, month or day (UTC), or a time, as records have it."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """RFC 3339."""
+        from stream_app.domain.times import rfc3339
+
+        text = str(value)
+        first = f"{text}-01-01" if len(text) == len("2026") else f"{text}-01" if len(text) == len("2026-11") else text
+        try:
+            return rfc3339(parse_moment(first))
+        except click.BadParameter:
+            self.fail(f"{text!r} is no time; allowed: 2026, 2026-11, 2026-11-27, or RFC 3339", param, ctx)
 
 
 @click.command(short_help="Rewards of one partner: as JSON, CSV or a page.")
 @click.option("--user", required=True, metavar="ID", help="Whose rewards.")
-@click.option("--from", "since", default="", metavar="TIME", help="Conversions from here on: 2026-11 or 2026-11-27.")
-@click.option("--to", "until", default="", metavar="TIME", help="Conversions before this.")
+@click.option("--from", "since", type=Day(), help="Conversions and refunds from here on: 2026, 2026-11, 2026-11-27.")
+@click.option("--to", "until", type=Day(), help="Conversions and refunds before this. What is due is of all times.")
 @click.option(
     "--format",
     "form",
@@ -33,23 +50,21 @@ from stream_app.cli.common import common_options, fail, settings
     help="Read what `stream-app replay --out DIR` has written, in place of asking a worker.",
 )
 @common_options
-def rewards(user: str, since: str, until: str, form: str, url: str | None, data: Path | None) -> None:
+def rewards(user: str, since: str | None, until: str | None, form: str, url: str | None, data: Path | None) -> None:
     """Prints the statement of one partner: every reward with its grounds, and what is due.
 
     A worker is asked with web.token of the settings, or STREAM_APP_WEB__TOKEN. A worker knows the latest 10,000.
     """
-    from stream_app.domain.referral.statement import as_csv, as_page, statement
+    from stream_app.domain.referral.statement import as_csv, as_document, as_page, statement
 
     found = _replayed(data) if data is not None else _asked(user, url)
-    made = statement(user, found, since, until)
+    made = statement(user, found, since or "", until or "")
     if form == "csv":
         click.echo(as_csv(made), nl=False)
     elif form == "html":
         click.echo(as_page(made), nl=False)
     else:
-        due = {currency: str(made.due(currency)) for currency in made.sums}
-        sums = {c: {status: str(amount) for status, amount in s.items()} for c, s in made.sums.items()}
-        click.echo(json.dumps({"user_id": user, "due": due, "sums": sums, "rewards": made.rewards}, ensure_ascii=False))
+        click.echo(json.dumps(as_document(made), ensure_ascii=False))
 
 
 def _replayed(directory: Path) -> list[dict[str, Any]]:

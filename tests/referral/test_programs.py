@@ -259,12 +259,47 @@ def test_a_statement_adds_up_what_is_due_and_is_safe_to_open() -> None:
         ],
         since="2025",
     )
-    assert str(made.due("EUR")) == "60.00"
-    assert str(made.sums["EUR"]["approved"]) == "72.00"
+    account = ("friends", "EUR")
+    assert str(made.due[account]) == "160.00"  # what is due does not depend on the period that is looked at
+    assert str(made.sums[account]["approved"]) == "72.00"
     rows = list(csv.DictReader(io.StringIO(as_csv(made))))
     assert [row["amount"] for row in rows] == ["100.00", "-40.00", "12.00", "100.00"]
     assert rows[0]["referred_user"] == "'=HYPERLINK(1)"
     page = as_page(made)
     assert "<script>" not in page
     assert "&lt;script&gt;" in page
-    assert "<b>60.00</b>" in page
+    assert "<b>160.00</b>" in page
+
+
+def test_what_is_due_is_told_by_programme_as_it_is_paid(tmp_path: Path) -> None:
+    """A payout is one of a programme in a currency: its amount is there, in the currency's decimals."""
+    records = [
+        reward(),
+        reward(id="b", program="partners", amount="7.00"),
+        reward(id="c", program="partners", amount="5", currency="JPY", status="pending", kind="fixed"),
+        reward(id="d", program="partners", amount="1.000", currency="KWD", occurred_at="2026-01-01T00:00:00.000Z"),
+    ]
+    (tmp_path / "referral-rewards.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def ask(*more: str) -> dict[str, dict[str, str]]:
+        result = CliRunner().invoke(main, ["rewards", "--user", "anna", "--data", str(tmp_path), *more])
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+    said = ask()
+    assert said["due"] == {"EUR": "107.00", "JPY": "0", "KWD": "1.000"}
+    owed = {(p, c): amounts["due"] for p, of in said["programs"].items() for c, amounts in of.items()}
+    assert owed == {
+        ("friends", "EUR"): "100.00",
+        ("partners", "EUR"): "7.00",
+        ("partners", "JPY"): "0",
+        ("partners", "KWD"): "1.000",
+    }
+    assert said["programs"]["partners"]["JPY"]["pending"] == said["sums"]["JPY"]["pending"] == "5"
+    for since in ("2026", "2026-01", "2026-01-01", "2026-01-01T02:00:00+02:00"):
+        later = ask("--from", since)
+        assert (later["due"], [r["id"] for r in later["rewards"]]) == (said["due"], ["d"])
+        assert [r["id"] for r in ask("--to", since)["rewards"]] == ["a", "b", "c"]
+    result = CliRunner().invoke(main, ["rewards", "--user", "anna", "--data", str(tmp_path), "--from", "November"])
+    assert result.exit_code == 2
+    assert "allowed: 2026, 2026-11" in result.stderr

@@ -37,44 +37,66 @@ COLUMNS = (
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+Account = tuple[str, str]
+"""(programme, currency): what a payout is about."""
+
+
 class Statement(msgspec.Struct, frozen=True):
-    """Rewards of one person, oldest first, and sums by currency and status."""
+    """Rewards of one person in a period, oldest first, with their sums by status; and what is due, of whatever time."""
 
     user: str
     rewards: tuple[dict[str, Any], ...]
-    sums: dict[str, dict[str, Decimal]]
-
-    def due(self, currency: str) -> Decimal:
-        """Approved and not paid: what could be paid out now; negative: carried forward."""
-        return sum(
-            (
-                Decimal(r["amount"])
-                for r in self.rewards
-                if r["currency"] == currency and r["status"] == "approved" and r["kind"] in MONEY_KINDS
-            ),
-            Decimal(0),
-        )
+    sums: dict[Account, dict[str, Decimal]]
+    due: dict[Account, Decimal]
+    """Approved and not paid: what could be paid out now; negative: carried forward."""
 
 
 def statement(user: str, rewards: Iterable[dict[str, Any]], since: str = "", until: str = "") -> Statement:
     """From records of `referral-rewards`, the last of each id; conversions from `since` to before `until` (RFC 3339
     in UTC, or the beginning of one)."""
-    kept = sorted(
-        (
-            r
-            for r in rewards
-            if r.get("user_id") == user
-            and not r.get("retracted")
-            and (not since or r["occurred_at"] >= since)
-            and (not until or r["occurred_at"] < until)
-        ),
+    theirs = sorted(
+        (r for r in rewards if r.get("user_id") == user and not r.get("retracted")),
         key=lambda r: (r["occurred_at"], r["id"]),
     )
+    kept = []
+    sums: dict[Account, dict[str, Decimal]] = {}
+    due: dict[Account, Decimal] = {}
+    for reward in theirs:
+        account, amount = (reward["program"], reward["currency"]), Decimal(reward["amount"])
+        due.setdefault(account, Decimal(0))
+        if reward["status"] == "approved" and reward["kind"] in MONEY_KINDS:
+            due[account] += amount
+        if (not since or reward["occurred_at"] >= since) and (not until or reward["occurred_at"] < until):
+            kept.append(reward)
+            of_account = sums.setdefault(account, dict.fromkeys(STATUSES, Decimal(0)))
+            of_account[reward["status"]] += amount
+    return Statement(user, tuple(kept), sums, due)
+
+
+def as_document(made: Statement) -> dict[str, Any]:
+    """For programs: due and sums by currency, and of each programme, as payouts are made."""
+    none = dict.fromkeys(STATUSES, Decimal(0))
+    programs: dict[str, dict[str, dict[str, str]]] = {}
+    due: dict[str, Decimal] = {}
     sums: dict[str, dict[str, Decimal]] = {}
-    for reward in kept:
-        of_currency = sums.setdefault(reward["currency"], dict.fromkeys(STATUSES, Decimal(0)))
-        of_currency[reward["status"]] += Decimal(reward["amount"])
-    return Statement(user, tuple(kept), sums)
+    for (program, currency), owed in sorted(made.due.items()):
+        amounts = made.sums.get((program, currency), none)
+        of_currency = sums.setdefault(currency, dict(none))
+        for status, amount in amounts.items():
+            of_currency[status] += amount
+        due[currency] = due.get(currency, Decimal(0)) + owed
+        programs.setdefault(program, {})[currency] = _shown({"due": owed, **amounts}, currency)
+    return {
+        "user_id": made.user,
+        "due": {currency: shown(owed, currency) for currency, owed in due.items()},
+        "sums": {currency: _shown(amounts, currency) for currency, amounts in sums.items()},
+        "programs": programs,
+        "rewards": made.rewards,
+    }
+
+
+def _shown(amounts: dict[str, Decimal], currency: str) -> dict[str, str]:
+    return {name: shown(amount, currency) for name, amount in amounts.items()}
 
 
 def as_csv(made: Statement) -> str:
@@ -97,11 +119,12 @@ def _cell(name: str, value: object) -> str:
 def as_page(made: Statement) -> str:
     """One HTML page that needs nothing else: sums, then every reward. For the partner, on paper or on a screen."""
     rows = "".join(f"<tr>{_cells(reward)}</tr>\n" for reward in made.rewards)
+    none = dict.fromkeys(STATUSES, Decimal(0))
     sums = "".join(
-        f"<tr><th>{escape(currency)}</th>"
-        + "".join(f"<td>{shown(amounts[status], currency)}</td>" for status in STATUSES)
-        + f"<td><b>{shown(made.due(currency), currency)}</b></td></tr>\n"
-        for currency, amounts in sorted(made.sums.items())
+        f"<tr><th>{escape(program)}</th><th>{escape(currency)}</th>"
+        + "".join(f"<td>{shown(amount, currency)}</td>" for amount in made.sums.get((program, currency), none).values())
+        + f"<td><b>{shown(due, currency)}</b></td></tr>\n"
+        for (program, currency), due in sorted(made.due.items())
     )
     return _PAGE.format(
         user=escape(made.user),
@@ -134,7 +157,7 @@ _PAGE = """<!doctype html>
 table{{border-collapse:collapse;width:100%;margin:1rem 0}}th,td{{padding:.3rem .6rem;text-align:left;
 border-bottom:1px solid #ddd}}td{{font-variant-numeric:tabular-nums}}@media print{{body{{margin:0}}}}</style></head>
 <body><h1>Statement for {user}</h1>
-<table><thead><tr><th>currency</th>{statuses}<th>due now</th></tr></thead><tbody>
+<table><thead><tr><th>programme</th><th>currency</th>{statuses}<th>due now</th></tr></thead><tbody>
 {sums}</tbody></table>
 <h2>{count} rewards</h2>
 <table><thead><tr><th>date</th><th>for</th><th>referred</th><th>grounds</th><th>amount</th><th>status</th>
