@@ -201,6 +201,7 @@ def people(settings: Settings, *, partitions: int = 1) -> PeopleProcessor:
         rules_version=rules_version(tuple(programs.by_name.values()), programs.exchange),
         counter=RewardsCounter(),
         pseudonyms=random_names(partitions),
+        partitions=partitions,
     )
 
 

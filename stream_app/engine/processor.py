@@ -69,6 +69,8 @@ class Context(Protocol[E]):  # type: ignore[misc]  # E is only ever consumed
     """Stream time in epoch milliseconds once everything in this commit is taken."""
     revision: int
     """Strictly grows from commit to commit of one task: the revision of every output written in it."""
+    caught_up: bool
+    """All inputs of the task were read to their ends when last looked at: whatever came before is taken."""
     rows: Rows
 
     def emit(self, topic: str, key: bytes, value: bytes | None) -> None:

@@ -31,6 +31,11 @@ class StreamTime:
         """Whether an input was read to its end when last looked at."""
         self._at_end[source] = ended
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether every input was at its end when last looked at."""
+        return all(self._at_end.values())
+
     def advance(self, monotonic_ms: int) -> int:
         """Brings the stream time up to date and returns it."""
         behind = [ts for source, ts in self.newest.items() if not self._at_end[source]]

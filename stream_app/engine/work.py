@@ -98,6 +98,7 @@ class Batch:
         "_partition",
         "_partitions",
         "buried",
+        "caught_up",
         "dead",
         "events",
         "forwards",
@@ -112,6 +113,7 @@ class Batch:
 
     def __init__(self, partition: int, partitions: int, revision: int) -> None:
         self.now = 0
+        self.caught_up = False
         self.revision = revision
         self.rows: Rows
         self._partition = partition
@@ -279,6 +281,7 @@ class Workbench:
         commit = Commit(batch.revision, self.meta, offsets, batch.outputs)
         groups = await self._decode(chunks, batch, commit)
         batch.now = self.time.advance(monotonic_ms)
+        batch.caught_up = self.time.caught_up
         await self._fold(groups, batch, commit)
         woken = await self._wake(batch, commit)
         if not chunks and not woken:

@@ -36,6 +36,18 @@ def test_an_input_at_its_end_holds_nobody_back() -> None:
     assert time.advance(0) == 700
 
 
+def test_it_has_caught_up_when_every_input_is_at_its_end() -> None:
+    """Nothing is known of one that was not looked at."""
+    time = StreamTime(("left", "right"))
+    assert not time.caught_up
+    time.at_end("left", True)
+    assert not time.caught_up
+    time.at_end("right", True)
+    assert time.caught_up
+    time.at_end("left", False)
+    assert not time.caught_up
+
+
 def test_older_records_do_not_turn_time_back() -> None:
     """Timestamps that run backwards leave it where it is."""
     time = StreamTime(("left",))

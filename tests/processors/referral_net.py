@@ -15,6 +15,7 @@ from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.lead_events import LeadFact
 from stream_app.domain.referral.facts import (
+    BEHIND,
     CAPTURED,
     CONVERSION,
     FORGOTTEN,
@@ -88,6 +89,7 @@ class Commit:
     def __init__(self, net: Net, rows: DictRows) -> None:
         self.now = net.now
         self.revision = net.revision
+        self.caught_up = False
         self.rows = rows
         self.net = net
         self.gathered: dict[str, dict[Any, Any]] = {}
@@ -105,7 +107,10 @@ class Commit:
     def forward(self, kind: str, key: bytes, value: bytes) -> None:
         if kind == PERSON_ERASED:
             self.net.forget_clients(key, value)
+        elif kind == BEHIND and key in self.net.silent:
+            self.net.counts["asked"] += 1
         elif kind != LEAD_QUESTION:  # which journeys would answer
+            self.net.counts["asked"] += kind == BEHIND
             self.net.travelling.append((kind, key, value))
 
     def reject(self, event: Any, reason: str, detail: str) -> None:
@@ -137,6 +142,7 @@ class Net:
         rates: dict[str, Decimal] | None = None,
         mix: int | None = None,
         drop_cache: bool = True,
+        partitions: int = 1,
     ) -> None:
         self.programs = Programs(programs, Exchange("EUR", rates or {}))
         self.tally = Tally()
@@ -152,6 +158,7 @@ class Net:
                 rules_version="test",
                 counter=self.tally,
                 pseudonyms=pseudonym_of,
+                partitions=partitions,
             ),
         ]
         self.by_kind = {kind: p for p in self.processors for kind in (*p.inputs, *p.kinds)}
@@ -173,6 +180,8 @@ class Net:
         self.moving = False
         self.clients: dict[str, set[str]] = {}
         """Clients that journeys know to be a user's, besides the one named after them."""
+        self.silent: set[bytes] = set()
+        """Keys of tasks that have not come to any time yet."""
         self.forgotten: set[str] = set()
         """Clients whose journeys have been erased."""
 

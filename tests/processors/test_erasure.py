@@ -9,9 +9,11 @@ import msgspec
 import pytest
 
 from stream_app.domain.ids import SEPARATOR
-from stream_app.domain.referral.facts import WALK, Walk
+from stream_app.domain.referral.facts import ABREAST, WALK, Abreast, Walk
 from stream_app.domain.referral.programs import Rate, ReferredReward
+from stream_app.engine.partitioning import partition_of
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.people.abreast import answer, task_keys
 from tests.processors import referral_net
 from tests.processors.referral_net import (
     DAY,
@@ -188,6 +190,76 @@ def test_somebody_of_whom_nothing_is_known_leaves_nothing_behind() -> None:
     net.pass_time(T0 + DAY + DONE)
     assert net.saved == {}
     assert net.outputs == net.rejected == []
+
+
+def test_an_erasure_waits_for_every_task_to_have_come_to_its_time() -> None:
+    """What one that lies behind has yet to read may name them. It is asked each minute, the others once."""
+    net = Net(program(referred=WELCOME), partitions=3)
+    _, second, third = task_keys(3)
+    net.silent = {second, third}
+    family(net)
+    net.send(erase(4 * DAY, "olga"))
+    net.pass_time(T0 + 4 * DAY + DONE + 2 * HOUR)
+    assert net.counts["asked"] == 1 + 2 * 121
+    assert net.counts["erasures"] == 0
+    net.silent = {third}
+    net.pass_time(T0 + 4 * DAY + DONE + 3 * HOUR)
+    assert net.counts["asked"] == 1 + 2 * 121 + 1 + 60
+    assert "olga" in {user for user, *_ in net.rewards}
+    net.silent = set()
+    net.pass_time(T0 + 4 * DAY + DONE + 3 * HOUR + MINUTE)
+    assert net.counts["erasures"] == 2, "she and her client"
+    assert "olga" not in {user for user, *_ in net.rewards}
+    check_books(net)
+
+
+def test_nothing_is_paid_or_settled_by_the_time_that_an_erasure_waits() -> None:
+    """It is carried out as of its own time, however late that is."""
+    net = Net(program(levels=("10%",), holding_ms=30 * DAY), partitions=2)
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 2 * HOUR)
+    net.send(bought(2 * HOUR, "c-1", "100", via=("anna", HOUR)))
+    net.pass_time(T0 + 29 * DAY)
+    net.silent = {*task_keys(2)}
+    net.send(erase(29 * DAY, "anna"))
+    net.pass_time(T0 + 60 * DAY)
+    assert net.rewards == [("anna", 1, "10.00", "pending")]
+    net.silent = set()
+    net.pass_time(T0 + 61 * DAY)
+    assert net.rewards == [(known_as("anna"), 1, "10.00", "on_hold")]
+    check_books(net)
+
+
+def test_the_old_name_is_known_until_all_tasks_are_a_day_ahead() -> None:
+    """One that lies behind by then may still tell it something."""
+    net = Net(program(), partitions=2)
+    family(net)
+    net.send(erase(4 * DAY, "olga"))
+    net.pass_time(T0 + 4 * DAY + DONE)
+    assert net.person("olga").moved == known_as("olga")
+    net.silent = {task_keys(2)[1]}
+    net.pass_time(T0 + 9 * DAY)
+    assert net.person("olga").moved == known_as("olga")
+    net.silent = set()
+    net.pass_time(T0 + 9 * DAY + MINUTE)
+    assert net.person("olga") is None
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 12, 100])
+def test_each_task_has_a_key(partitions: int) -> None:
+    """In its partition, so that it is asked what it has come to itself."""
+    keys = task_keys(partitions)
+    assert [partition_of(key, partitions) for key in keys] == list(range(partitions))
+
+
+@pytest.mark.parametrize(("now", "caught_up", "says"), [(9, False, 0), (10, False, 1), (0, True, 1)])
+def test_a_task_says_that_it_has_come_to_a_time(now: int, caught_up: bool, says: int) -> None:
+    """Or that it has nothing left to read: one that nothing ever comes to has no time."""
+    net = Net(program())
+    commit = Commit(net, net.rows["people"])
+    commit.now, commit.caught_up = now, caught_up
+    answer("anna", Abreast(10, 0), commit)
+    assert [(kind, key) for kind, key, _ in net.travelling] == [(ABREAST, b"anna")] * says
 
 
 def test_several_users_of_one_client_leave_no_name_with_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

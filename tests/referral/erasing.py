@@ -13,7 +13,7 @@ import rocksdict
 
 from stream_app.app.topology import build_topology
 from stream_app.engine.partitioning import partition_of
-from stream_app.engine.task import TaskSettings
+from stream_app.engine.task import Phase, TaskSettings
 from stream_app.hosts.local.host import LocalHost, ManualClock
 from stream_app.hosts.local.log import LocalLog
 from stream_app.hosts.stores import MemoryStores
@@ -126,6 +126,39 @@ def _leads(seed: int, people: int, days: int, erased: dict[int, int]) -> Iterato
             yield "lead-updates", at, n, {"status": status, "qualification": "mql", "revenue": "70", **lead}
 
 
+class LaggingHost(LocalHost):
+    """One of its tasks can be held back, while the others go on."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.held: int | None = None
+
+    def hold(self, partition: int) -> None:
+        """The task reads nothing more."""
+        self.held = partition
+        self.pause(partition)
+
+    def resume(self, partition: int) -> None:
+        if partition != self.held:
+            super().resume(partition)
+
+    def release(self) -> None:
+        """It reads on."""
+        held, self.held = self.held, None
+        if held is not None:
+            self.resume(held)
+
+    def _is_settled(self) -> bool:
+        return all(
+            partition in self._ready
+            and task.phase is Phase.RUNNING
+            and task.idle
+            and all(self._at_end(topic, partition) for topic in self.topology.input_topics)
+            for partition, task in self.tasks.tasks.items()
+            if partition != self.held
+        )
+
+
 async def outcome(
     records: list[Record],
     partitions: int,
@@ -134,8 +167,11 @@ async def outcome(
     *,
     days: int = 60,
     later: int = 480 * DAY,
+    held: int | None = None,
+    since: int = 0,
 ) -> tuple[dict[str, dict[str, Any]], list[tuple[str, bytes]]]:
-    """(last record of every id, all that is kept anywhere but in inputs and dead letters) once all is over."""
+    """(last record of every id, all that is kept anywhere but in inputs and dead letters) once all is over. The task
+    `held` reads nothing of what comes from `since` on, until the others have been at the end for some days."""
     topology = build_topology(parse(SETTINGS, {}), partitions=partitions)
     clock, stores = ManualClock(), MemoryStores()
     log = LocalLog(partitions, clock)
@@ -145,7 +181,7 @@ async def outcome(
         if not over:
             probe(name)
 
-    host = LocalHost(
+    host = LaggingHost(
         topology, log, stores, clock, WorkerStats(), probe=step, max_failures=10_000,
         task_settings=TaskSettings(commit_interval_ms=1, cache_entries=10),
     )  # fmt: skip
@@ -156,10 +192,17 @@ async def outcome(
         for topic, record, ts in records[start : start + size]:
             key = record[KEYS.get(topic, "client_id")].encode()
             log.topic(topic)[partition_of(key, partitions)].append(ts, key, json.dumps(record).encode())
+        if held is not None and host.held is None and records[start][2] >= since:
+            host.hold(held)
         start += size
         log.changed.set()
         await host.settled()
     over = True
+    if held is not None:
+        for _ in range(20):
+            await _pass_time(clock, host, 6 * HOUR)
+        host.release()
+        await host.settled()
     for _ in range(days * 4):
         await _pass_time(clock, host, 6 * HOUR)
     found = {topic: _last(log, topic, partitions) for topic in OUTPUTS}

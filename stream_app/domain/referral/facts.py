@@ -28,6 +28,8 @@ BOUND = "referral-bound"
 WALK = "referral-walk"
 LAP = "referral-lap"
 ROUND = "referral-round"
+BEHIND = "referral-behind"
+ABREAST = "referral-abreast"
 ERASED = "referral-erased"
 FORGOTTEN = "referral-forgotten"
 MOVED = "referral-moved"
@@ -235,6 +237,13 @@ class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):
     left: int
     """How many times more."""
     people: tuple[bytes, ...]
+
+
+class Abreast(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Body of `referral-behind`, which asks whether a task has come to that time, and of `referral-abreast`: it has."""
+
+    at: int
+    task: int
 
 
 class Walk(msgspec.Struct, frozen=True, gc=False, array_like=True):

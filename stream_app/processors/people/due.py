@@ -12,14 +12,21 @@ def next_time(person: Person, house: House) -> int:
     times = [held.settles for held in person.held.values()]
     times.extend(person.enrolling.values())
     erasing = person.erasing
-    waits = erasing is not None and erasing.due != erased_at(erasing.at, house)
+    first = erased_at(erasing.at, house) if erasing is not None else 0
+    waits = erasing is not None and (erasing.due != first or first in person.behind)
     if not waits and (books := next_due(person.books, house.slack_ms)):
         times.append(books)
     if erasing is not None and erasing.due:
-        times.append(erasing.due)
+        times.append(_when_all_are_at(first, person) or erasing.due)
     if person.moved:
-        times.append(person.moved_until)
+        times.append(_when_all_are_at(person.moved_until, person) or person.moved_until)
     return min(times, default=0)
+
+
+def _when_all_are_at(at: int, person: Person) -> int:
+    """When tasks are asked again if they have come to that time; 0: they need not be."""
+    asked = person.behind.get(at)
+    return asked.due if asked is not None and asked.tasks else 0
 
 
 def erased_at(at: int, house: House) -> int:

@@ -1,7 +1,8 @@
 """Erasure: when it comes about (semantics 50, decision 0021).
 
 Somebody is to be forgotten. As of now they have left all programmes; the rest waits until nothing from before can come
-any more. Then others forget the person's clients; then all that is kept goes to a pseudonym, which `moving.py` does.
+any more, to any task. Then others forget the person's clients; then all that is kept goes to a pseudonym, which
+`moving.py` does.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from stream_app.domain.referral.facts import CLIENT, Erased, Forgotten
 from stream_app.domain.referral.member import Erasure, Membership
 from stream_app.domain.times import DAY_MS
 from stream_app.processors.links import PERSON_ERASED, PersonErased
-from stream_app.processors.people import clients, enrolling
+from stream_app.processors.people import abreast, clients, enrolling
 from stream_app.processors.people.desk import Desk
 from stream_app.processors.people.due import erased_at
 from stream_app.processors.people.moving import move, sold_by
@@ -66,8 +67,8 @@ def hear_forgotten(desk: Desk, told: Forgotten | None) -> None:
 
 
 def proceed(desk: Desk, now: int) -> None:
-    """Once all from before has settled: others forget the person's clients first, so that nothing more is told of what
-    they did. Whoever buys without end is not waited for."""
+    """Once all from before has been read and has settled: others forget the person's clients first, so that nothing
+    more is told of what they did. Whoever buys without end is not waited for."""
     person = desk.person
     erasing, books = person.erasing, person.books
     if erasing is None or not erasing.due:
@@ -75,6 +76,8 @@ def proceed(desk: Desk, now: int) -> None:
     first = erased_at(erasing.at, desk.house)
     if now < first:
         return
+    if erasing.due == first and not erasing.listed and not abreast.are_all_at(desk, first, now):
+        return  # a client is told when its user's time has come
     waits = any(turn.at <= erasing.at for turn in books.turns) or bool(person.held or person.enrolling)
     if waits and erasing.due == first:  # a day from now on: time may have leapt
         erasing.due = now + DAY_MS

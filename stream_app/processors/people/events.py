@@ -36,6 +36,8 @@ BODIES: dict[str, Any] = {
     facts.BOUND: facts.Binding,
     facts.WALK: facts.Walk,
     facts.ROUND: facts.Round,
+    facts.BEHIND: facts.Abreast,
+    facts.ABREAST: facts.Abreast,
     facts.ERASED: facts.Erased,
     facts.FORGOTTEN: facts.Forgotten,
     facts.MOVED: facts.Moved,

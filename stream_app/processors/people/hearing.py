@@ -9,6 +9,7 @@ import msgspec
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.member import Erasure, Invited, Membership
 from stream_app.processors.people import (
+    abreast,
     asking,
     buying,
     clients,
@@ -65,6 +66,8 @@ def _hear(desk: Desk, event: Heard) -> None:
             visits.hear(desk, name, body.visits if body is not None else ())
         case facts.LEAD:
             buying.hear_lead(desk, name, is_mine=body is not None)
+        case facts.ABREAST:
+            abreast.hear(desk, body)
         case facts.ERASED | facts.FORGOTTEN | facts.MOVED | facts.RENAMED:
             desk.buys = desk.counts = True
             _hear_of_erasure(desk, event)

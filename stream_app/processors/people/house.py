@@ -56,6 +56,8 @@ class House(NamedTuple):
     rules_version: str
     counter: RewardCounter | None
     pseudonyms: Pseudonyms
+    tasks: tuple[bytes, ...]
+    """A key for each."""
 
     @property
     def slack_ms(self) -> int:

@@ -11,12 +11,14 @@ A commit, for one person:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from stream_app.domain.contacts import ContactHasher
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.programs import Programs
 from stream_app.engine.processor import Context, Decoder, Rows
 from stream_app.processors.people import (
+    abreast,
     asking,
     buying,
     clients,
@@ -56,8 +58,10 @@ class PeopleProcessor:
         rules_version: str,
         counter: RewardCounter | None = None,
         pseudonyms: Pseudonyms = random_names(1),  # noqa: B008
+        partitions: int = 1,
     ) -> None:
-        self._house = House(programs, grace_ms, currency, rules_version, counter, pseudonyms)
+        tasks = abreast.task_keys(partitions)
+        self._house = House(programs, grace_ms, currency, rules_version, counter, pseudonyms, tasks)
         self._events = EventDecoder(programs, hasher, grace_ms=grace_ms, currency=currency)
 
     def decoder(self, source: str) -> Decoder[Event]:
@@ -77,10 +81,7 @@ class PeopleProcessor:
 
     def fold(self, key: bytes, state: Person | None, events: list[Event], context: Context[Event]) -> Person | None:
         """Takes one commit's events of a person."""
-        for event in events:
-            if isinstance(event, Heard) and event.kind == facts.ROUND:
-                leaps.go_round(key, event.body, context)
-        events = [event for event in events if not (isinstance(event, Heard) and event.kind == facts.ROUND)]
+        events = [event for event in events if not _is_for_task(key, event, context)]
         if not events:
             return state
         person = state if state is not None else Person()
@@ -136,6 +137,17 @@ def _follow(desk: Desk) -> None:
     erasing.proceed(desk, now)
     renaming.forget(desk, now)
     desk.write_shelves()
+
+
+def _is_for_task(key: bytes, event: Event, context: Context[Any]) -> bool:
+    """Whether a letter is for no person: it goes round among those of this task, or asks how far it has come."""
+    if not isinstance(event, Heard):
+        return False
+    if event.kind == facts.ROUND:
+        leaps.go_round(key, event.body, context)
+    elif event.kind == facts.BEHIND:
+        abreast.answer(event.id, event.body, context)
+    return event.kind in {facts.ROUND, facts.BEHIND}
 
 
 def _is_go(event: Event) -> bool:

@@ -12,7 +12,7 @@ from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.facts import CLIENT, Answer, Renamed, renamed
 from stream_app.domain.referral.ledger import reward_id
-from stream_app.processors.people import telling
+from stream_app.processors.people import abreast, telling
 from stream_app.processors.people.desk import Desk
 from stream_app.processors.people.state import Person, WalkTold
 
@@ -85,6 +85,6 @@ def point(desk: Desk, teller: str, program: str, conversion_id: str = "", level:
 def forget(desk: Desk, now: int) -> None:
     """Nothing for them can be on its way any more."""
     person = desk.person
-    if person.moved and person.moved_until <= now:
+    if person.moved and person.moved_until <= now and abreast.are_all_at(desk, person.moved_until, now):
         person.moved, person.moved_until = "", 0
         desk.may_be_nobody = True

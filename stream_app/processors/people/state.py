@@ -168,6 +168,14 @@ class Erasing(msgspec.Struct, gc=False, array_like=True):
     """Clients of which is not known whether they are forgotten."""
 
 
+class Behind(msgspec.Struct, gc=False, array_like=True):
+    """Tasks that have not come to some time, as far as they have said."""
+
+    tasks: tuple[int, ...]
+    due: int
+    """When they are asked again."""
+
+
 class Linked(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Since when a client is a user's, as it was told."""
 
@@ -231,6 +239,8 @@ class Person(msgspec.Struct, gc=False, array_like=True):
     moved_until: int = 0
     leads: int = 0
     """How many leads tell this person of their statuses; which, is in rows."""
+    behind: dict[int, Behind] = {}
+    """Time that all tasks must have come to → which have not."""
 
 
 def is_nobody(person: Person) -> bool:
