@@ -107,3 +107,29 @@ def referrals(referrers: int, purchases: int, seed: int) -> None:
     click.echo(json.dumps(figures, indent=2))
     if not figures["right"]:
         raise SystemExit(FAILED)
+
+
+@bench.command(short_help="The engine alone with a small job, to compare it with other engines.")
+@click.option("--events", type=click.IntRange(min=10_000), default=3_000_000, show_default=True)
+@click.option("--clients", type=click.IntRange(min=1_000), default=200_000, show_default=True)
+@click.option("--partitions", type=click.IntRange(min=1), default=4, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of the traffic.")
+@click.option("--topic", default="", help="Take the events of this topic, which another engine has read as well.")
+@click.option("--output", default="", help="Where results go; without it a topic of this run alone.")
+def engine(events: int, clients: int, partitions: int, seed: int, topic: str, output: str) -> None:
+    """Visits of half an hour and the source of the last click, exactly once: a job that any stream processor can do.
+
+    One worker reads a log that is there already, on the broker of KAFKA_BOOTSTRAP or one of its own.
+    """
+    from stream_app.bench.engine import Job, run
+    from stream_app.bench.lab import BenchFailed
+    from stream_app.devtools.broker import BrokerError
+    from stream_app.devtools.child import ChildFailed
+
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)
+    job = Job(events=events, clients=clients, partitions=partitions, seed=seed, topic=topic, output=output)
+    try:
+        figures = run(job, lambda text: say(f"bench: {text}"))
+    except (BrokerError, ChildFailed, BenchFailed) as error:
+        fail(str(error))
+    click.echo(json.dumps(figures, indent=2))
