@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stream_app.domain import leads, money
+from stream_app.domain.lead_life import Entry, Life, shown
 from stream_app.domain.lead_records import Lead, LeadRetraction, LeadSource, StatusEntry
-from stream_app.domain.leads import Entry, Life
 from stream_app.domain.sources.model import Source
 from stream_app.domain.times import rfc3339
 
@@ -12,7 +12,7 @@ from stream_app.domain.times import rfc3339
 def lead_view(lead_id: str, lead: leads.Lead, life: Life, rules_version: str) -> Lead:
     """The record of a lead. Revision 0: the publisher gives the real one."""
     entries = life.entries
-    history = leads.shown(entries)
+    history = shown(entries)
     fact = leads.first_fact(lead)
     source = leads.attribution(lead, life)
     last = entries[-1]

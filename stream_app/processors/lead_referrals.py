@@ -12,7 +12,8 @@ from stream_app.domain.client import Frozen
 from stream_app.domain.contacts import NO_CONTACT
 from stream_app.domain.ids import conversion_id
 from stream_app.domain.lead_events import LeadFact
-from stream_app.domain.leads import Entry, Lead, Life, Mention, Worth
+from stream_app.domain.lead_life import Entry, Life, Mention, Worth
+from stream_app.domain.leads import Lead
 from stream_app.domain.records import AttributedConversion
 from stream_app.domain.referral.facts import (
     CLIENT,

@@ -14,11 +14,13 @@ import msgspec
 from stream_app.domain import leads
 from stream_app.domain.errors import Refused
 from stream_app.domain.ids import content_digest
+from stream_app.domain.lead_counts import Counted
 from stream_app.domain.lead_events import LeadFact, Question, Update, compact, read_lead_update
+from stream_app.domain.lead_life import Life
 from stream_app.domain.lead_records import LEADS, LeadRetraction
 from stream_app.domain.lead_records import Lead as LeadRecord
 from stream_app.domain.lead_views import lead_retraction, lead_view
-from stream_app.domain.leads import Counted, Lead, Life
+from stream_app.domain.leads import Lead
 from stream_app.domain.referral.facts import LEAD_OWNER, Renamed
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.times import LATEST_MS, MINUTE_MS

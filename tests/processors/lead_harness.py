@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from stream_app.domain.lead_counts import Counted
 from stream_app.domain.lead_events import LeadFact, Question
-from stream_app.domain.leads import Counted
 from stream_app.domain.referral.facts import CONVERSION, LEAD, Mine, Purchase
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.sources.rules import SourceRules

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_app.domain import leads
+from stream_app.domain import lead_life, leads
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.lead_events import STATUSES, LeadFact
 from stream_app.domain.sources.model import Source
@@ -248,13 +248,17 @@ def _without_places(counts: dict[Any, Decimal]) -> dict[Any, Decimal]:
 
 class _bounds:  # noqa: N801  # reads as a function
     def __init__(self, *, updates: int, settle: int, history: int) -> None:
-        self._values = {"MAX_UPDATES": updates, "SETTLE": settle, "MAX_HISTORY": history}
+        self._values = {
+            (leads, "MAX_UPDATES"): updates,
+            (leads, "SETTLE"): settle,
+            (lead_life, "MAX_HISTORY"): history,
+        }
 
     def __enter__(self) -> None:
-        self._before = {name: getattr(leads, name) for name in self._values}
-        for name, value in self._values.items():
-            setattr(leads, name, value)
+        self._before = {(module, name): getattr(module, name) for module, name in self._values}
+        for (module, name), value in self._values.items():
+            setattr(module, name, value)
 
     def __exit__(self, *_: object) -> None:
-        for name, value in self._before.items():
-            setattr(leads, name, value)
+        for (module, name), value in self._before.items():
+            setattr(module, name, value)

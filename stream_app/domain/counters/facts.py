@@ -55,7 +55,7 @@ from stream_app.domain.counters.windows import LONG_WINDOWS
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.hits import Sale
 from stream_app.domain.journey import Session, Touchpoint
-from stream_app.domain.leads import Counted
+from stream_app.domain.lead_counts import Counted
 from stream_app.domain.records import AttributedConversion, AttributedSession
 from stream_app.domain.sources.model import Source
 from stream_app.domain.times import MINUTE_MS, to_ms

@@ -13,7 +13,7 @@ from stream_app.domain.counters.lines import Contribution, Lines
 from stream_app.domain.counters.windows import Windows
 from stream_app.domain.hits import Hit
 from stream_app.domain.journey import Session
-from stream_app.domain.leads import Counted
+from stream_app.domain.lead_counts import Counted
 from stream_app.domain.records import AttributedConversion, AttributedSession
 from stream_app.domain.times import LATEST_MS
 from stream_app.engine.processor import Context
