@@ -620,6 +620,33 @@ def test_own_codes_pay_nothing(fields: dict[str, str], blocked: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("contacts", "says", "status", "reasons"),
+    [
+        ({"email": "ANNA@example.org"}, {}, "rejected", ["own_code"]),
+        ({"phone": "+371 2000-0009"}, {}, "rejected", ["own_code"]),
+        ({"name": "Berg, Anna"}, {}, "on_hold", ["similar_name"]),
+        ({"email": "a.nna+2@example.org"}, {}, "on_hold", ["similar_email"]),
+        ({"email": "x@mailinator.com"}, {}, "on_hold", ["disposable_mail"]),
+        ({"email": "anna@example.org"}, {"email": "boris@example.org"}, "pending", []),  # the conversion says another
+        ({"email": "anna@example.org"}, {"at": 3 * HOUR - 1}, "pending", []),  # before enrolling
+        ({"email": "boris@example.org"}, {}, "pending", []),
+    ],
+)
+@pytest.mark.parametrize("late", [0, 50 * MINUTE])
+def test_whoever_enrolled_under_two_names_is_known_by_what_they_enrolled_with(
+    contacts: dict[str, str], says: dict[str, Any], status: str, reasons: list[str], late: int
+) -> None:
+    """The conversion names no contacts. The second enrolment may be heard of behind it."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA", email="anna@example.org", phone="+37120000009", name="Anna Berg"))
+    second = enrolled(3 * HOUR, "boris", "BORIS", ts=3 * HOUR + late, **contacts)
+    sale = bought(**{"at": 3 * HOUR + MINUTE, **says}, client="c-2", user="boris", via=("anna", HOUR))
+    net.send(*((sale, second) if late else (second, sale)))
+    reward = net.reward("anna")
+    assert (reward["status"], reward["reasons"]) == (status, reasons)
+
+
+@pytest.mark.parametrize(
     ("before", "blocked"),
     [
         ({"user": "boris"}, True),

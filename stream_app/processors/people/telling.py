@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from stream_app.domain.contacts import NO_CONTACT
 from stream_app.domain.ids import SEPARATOR, content_digest
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.buyer import Decided, walk_of
@@ -18,13 +19,34 @@ from stream_app.processors.people.state import Held, Sold, WalkTold
 def tell(desk: Desk, record: Held | Sold, name: str, purchase: Purchase, decided: tuple[Decided, ...]) -> None:
     """Tells what follows from a purchase as it was decided: walks for referrers, and this person's own rewards."""
     walks, own = {}, {}
+    known = _with_contacts(desk, purchase) if decided else purchase
     for one in decided:
-        walk = walk_of(name, purchase, one, desk.name, erased=bool(desk.person.erased))
+        walk = walk_of(name, known, one, desk.name, erased=bool(desk.person.erased))
         walks[reward_id(one.program, name, 1, one.referrer)] = one.referrer, walk
         program = desk.house.programs.by_name.get(one.program)
         if one.first and not one.blocks and program is not None and program.referred is not None:
             own[reward_id(one.program, name, 0, desk.name)] = msgspec.structs.replace(walk, level=0)
     _tell(desk, record, walks, own)
+
+
+def _with_contacts(desk: Desk, purchase: Purchase) -> Purchase:
+    """With the contacts that the buyer had enrolled with by then, where the conversion names none: whoever refers
+    themselves under another name need not say so at the checkout."""
+    person, contact = desk.person, purchase.contact
+    if person.erased or (person.erasing is not None and person.erasing.at < purchase.at):
+        return purchase
+    for membership in reversed(person.memberships):
+        theirs = membership.contact
+        if membership.at > purchase.at or theirs == NO_CONTACT:
+            continue
+        if theirs.email and not contact.email:
+            contact = msgspec.structs.replace(
+                contact, email=theirs.email, similar=theirs.similar, disposable=theirs.disposable, free=theirs.free
+            )
+        contact = msgspec.structs.replace(
+            contact, phone=contact.phone or theirs.phone, name=contact.name or theirs.name
+        )
+    return msgspec.structs.replace(purchase, contact=contact) if contact != purchase.contact else purchase
 
 
 def tell_sold(desk: Desk, sold: Sold) -> None:
