@@ -17,8 +17,8 @@ STEPS = (
     "commit.built",
     "commit.begun",
     "commit.sent",
-    "commit.offsets",
     "commit.delivered",
+    "commit.offsets",
     "commit.committed",
     "commit.stored",
 )
@@ -56,11 +56,11 @@ async def commit(
                 await writer.send(topology.dead_letters, partition, batch.dead_letters)
             await writer.send(topology.changelog, partition, batch.changelog)
             probe("commit.sent")
-            # 5. The offsets, while the records are on their way; every delivery; the commit
-            await writer.send_offsets(batch.offsets, str(batch.seq))
-            probe("commit.offsets")
+            # 5. Every delivery, then the offsets (decision 0011 tells why not both at once), the commit
             delivered = await writer.flush()
             probe("commit.delivered")
+            await writer.send_offsets(batch.offsets, str(batch.seq))
+            probe("commit.offsets")
             await writer.commit()
     except TimeoutError as exc:
         raise CommitTimedOut(f"a commit took longer than {deadline_s:g} s") from exc

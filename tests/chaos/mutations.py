@@ -83,11 +83,11 @@ async def _broken_commit(  # the protocol with its flaws, in one piece so that i
             await writer.send(topology.dead_letters, partition, batch.dead_letters)
         await writer.send(topology.changelog, partition, changelog)
         probe("commit.sent")
+        delivered = None if unawaited else await writer.flush()
+        probe("commit.delivered")
         if batch.records or not no_timer_offsets:
             await writer.send_offsets(batch.offsets, str(batch.seq))
         probe("commit.offsets")
-        delivered = None if unawaited else await writer.flush()
-        probe("commit.delivered")
         await writer.commit()
         if delivered is None:
             delivered = await writer.flush()

@@ -51,8 +51,8 @@ STEPS_OF_COMMIT = (
     "commit.built",
     "commit.begun",
     "commit.sent",
-    "commit.offsets",
     "commit.delivered",
+    "commit.offsets",
     "commit.committed",
     "commit.stored",
 )

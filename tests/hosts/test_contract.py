@@ -159,7 +159,7 @@ async def test_what_was_aborted_is_not_replayed(rig: Rig) -> None:
     """A store rebuilt from a changelog with aborted records in it equals one that was there all along."""
     await rig.run()
     await rig.put("left", events(10))
-    for step in ("commit.sent", "commit.offsets", "commit.delivered"):
+    for step in ("commit.sent", "commit.delivered", "commit.offsets"):
         await rig.up(probe := Kill(step))
         await rig.until(lambda p=probe: p.dead)
         await rig.crash()
@@ -203,7 +203,7 @@ async def test_a_worker_fenced_in_the_middle_of_a_commit_leaves_nothing_of_it(ri
     zombies = []
 
     def probe(step: str) -> None:
-        if zombies or step == "commit.delivered":
+        if zombies or step == "commit.offsets":
             task = rig.tasks.tasks[rig.home("a")]
             zombies.append(task.writer)
             task.writer = None  # nobody closes it: it lives on while another takes over
