@@ -504,12 +504,17 @@ def test_a_lead_of_a_client_follows_when_its_user_is_erased(made_by: str, before
 
 
 @pytest.mark.parametrize("heard", [DONE - MINUTE, DONE + MINUTE])
-def test_a_status_after_the_erasure_is_judged_without_contacts_whenever_it_is_heard(heard: int) -> None:
+@pytest.mark.parametrize("known_by", ["conversion", "enrolment"])
+def test_a_status_after_the_erasure_is_judged_without_contacts_whenever_it_is_heard(heard: int, known_by: str) -> None:
     """Before the move by the old name, behind it by the new one: it comes to the same."""
+    given = {"email": "anna@example.org"}
     net = Net(program(levels=("15.00",), **LEADS))
     net.send(enrolled(0, "anna", "ANNA", email="anna@example.org"))
+    if known_by == "enrolment":
+        net.send(enrolled(0, "boris", "BORIS", **given))
     net.pass_time(T0 + DAY)
-    net.send(asked(DAY, "lead", "c-boris", user="boris", via=("anna", HOUR), email="anna@example.org"))
+    named = given if known_by == "conversion" else {}
+    net.send(asked(DAY, "lead", "c-boris", user="boris", via=("anna", HOUR), **named))
     net.pass_time(T0 + 2 * DAY)
     net.send(erase(2 * DAY, "boris"))
     net.pass_time(T0 + 2 * DAY + heard)

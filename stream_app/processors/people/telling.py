@@ -33,7 +33,7 @@ def _with_contacts(desk: Desk, purchase: Purchase) -> Purchase:
     """With the contacts that the buyer had enrolled with by then, where the conversion names none: whoever refers
     themselves under another name need not say so at the checkout."""
     person, contact = desk.person, purchase.contact
-    if person.erased or (person.erasing is not None and person.erasing.at < purchase.at):
+    if person.erasing is not None and person.erasing.at < purchase.at:
         return purchase
     for membership in reversed(person.memberships):
         theirs = membership.contact
