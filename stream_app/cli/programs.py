@@ -94,21 +94,59 @@ def check(file: Path, name: str, purchases: IO[str] | None, at: int | None, as_j
     show_default=True,
     help="Share of them that become clients.",
 )
-def plan_clients(clients: int, share: float, invites: float, conversion: float) -> None:
-    """Says how many of so many new clients a programme brings, and how many other sources must."""
-    from stream_app.domain.referral.planning import plan
+@click.option(
+    "--mix",
+    "sources",
+    type=click.File("r", encoding="utf-8"),
+    help="What sources bring now, as `stream-app counters --format json` prints it; - reads standard input.",
+)
+def plan_clients(clients: int, share: float, invites: float, conversion: float, sources: IO[str] | None) -> None:
+    """Says how many of so many new clients a programme brings, and how many other sources must.
+
+    With --mix also which share each source has of the new clients now, how many each must bring, the others in the
+    same proportions as now, and how many more that is: for as many as a month is to bring, give it a month's counters.
+    """
+    import msgspec
+
+    from stream_app.domain.referral.planning import mix, plan
 
     made = plan(clients, Decimal(str(share)), Decimal(str(invites)), Decimal(str(conversion)))
-    click.echo(
-        json.dumps(
-            {
-                "clients": made.clients,
-                "k_factor": f"{made.k_factor.normalize():f}",
-                "referred": made.referred,
-                "elsewhere": made.elsewhere,
-            }
-        )
-    )
+    said: dict[str, object] = {
+        "clients": made.clients,
+        "k_factor": f"{made.k_factor.normalize():f}",
+        "referred": made.referred,
+        "elsewhere": made.elsewhere,
+    }
+    if sources is not None:
+        now, programme = _new_clients(sources)
+        said["mix"] = [msgspec.to_builtins(source) for source in mix(made, now, programme)]
+    click.echo(json.dumps(said, ensure_ascii=False))
+
+
+def _new_clients(lines: IO[str]) -> tuple[dict[str, int], set[str]]:
+    """New clients by source, and which of these sources are programmes' own."""
+    import msgspec
+
+    from stream_app.domain.channels import REFERRAL_PROGRAMME, REFERRAL_PROGRAMME_MEDIUM
+
+    class Counter(msgspec.Struct):
+        keys: dict[str, str]
+        counts: dict[str, int] | None = None
+
+    now: dict[str, int] = {}
+    programme = set()
+    for number, line in enumerate(lines, 1):
+        try:
+            counter = msgspec.json.decode(line, type=Counter)
+        except msgspec.DecodeError as exc:
+            fail(f"--mix: line {number} is no counter as `stream-app counters --format json` prints it: {exc}")
+        if counter.counts is None:
+            continue  # money of another currency
+        source = " / ".join(counter.keys.values())
+        now[source] = now.get(source, 0) + counter.counts.get("new_clients", 0)
+        if not {REFERRAL_PROGRAMME, REFERRAL_PROGRAMME_MEDIUM}.isdisjoint(counter.keys.values()):
+            programme.add(source)
+    return now, programme
 
 
 _USUAL = ['{"value":"20"}', '{"value":"100"}', '{"value":"1000"}']

@@ -27,6 +27,7 @@ def test_the_commands_of_the_guide_run_as_written(tmp_path: Path) -> None:
         "20.00 EUR (percent, 10%), 10.00 after the refund",
         "nobody is paid: goal 'newsletter' does not qualify",
         '"referred": 90, "elsewhere": 410',
+        '"mix": [{"source": "Referral Programme", "clients": 2,',
         '"program":"friends"',
         ",-40.00,EUR,approved,",
         ",100.00,EUR,paid,",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 
 from stream_app.cli.main import main
 from stream_app.domain.referral.links import LinkReader, read_capture
+from stream_app.domain.referral.planning import mix, plan
 from stream_app.domain.referral.statement import as_csv, as_page, statement
 from stream_app.settings import SettingsError, load, parse
 from stream_app.settings.programs import programs_of
@@ -180,6 +182,42 @@ def test_a_time_may_be_one_of_tomls(tmp_path: Path) -> None:
     file.write_text('[[programs]]\nname = "p"\nlevels = ["10%"]\nvalid_from = 2026-12-01T02:00:00+02:00\n')
     (program,) = programs_of(load(file)).by_name.values()
     assert program.starts == 1_796_083_200_000
+
+
+def test_the_mix_of_sources_says_how_many_more_each_must_bring() -> None:
+    """Of 100 clients 30 % send 4 invitations: 12 are referred (K = 0.12), 88 come from elsewhere as 5 : 2 : 1."""
+    counters = [
+        ("Paid Search", 50),
+        ("Organic Search", 20),
+        ("Referral Programme", 20),
+        ("Direct", 10),
+        ("Paid Search", 0),
+    ]
+    lines = [json.dumps({"keys": {"channel": name}, "counts": {"new_clients": n}}) for name, n in counters]
+    lines.append(json.dumps({"keys": {"channel": "Direct"}, "counts": None}))
+    options = ["--clients", "100", "--share", "0.3", "--invites", "4", "--conversion", "0.1", "--mix", "-"]
+    result = CliRunner().invoke(main, ["programs", "plan", *options], input="\n".join(lines))
+    assert result.exit_code == 0, result.stderr
+    said = json.loads(result.stdout)
+    assert (said["referred"], said["elsewhere"]) == (12, 88)
+    assert [tuple(source.values()) for source in said["mix"]] == [
+        ("Paid Search", 50, "0.5", 55, 5),
+        ("Organic Search", 20, "0.2", 22, 2),
+        ("Referral Programme", 20, "0.2", 12, -8),
+        ("Direct", 10, "0.1", 11, 1),
+    ]
+    result = CliRunner().invoke(main, ["programs", "plan", "--clients", "1", "--mix", "-"], input="channel, sessions")
+    assert result.exit_code == 1
+    assert "line 1 is no counter" in result.stderr
+
+
+@pytest.mark.parametrize("clients", range(1, 40))
+def test_what_sources_must_bring_sums_to_the_plan(clients: int) -> None:
+    """Whole clients, whatever the proportions."""
+    made = plan(clients, Decimal("0.3"), Decimal(3), Decimal("0.1"))
+    shares = mix(made, {"a": 1, "b": 1, "c": 1, "d": 7, "programme": 3, "none": 0}, {"programme"})
+    assert sum(share.needed for share in shares) == clients
+    assert [share.needed for share in shares if share.source in {"programme", "none"}] == [made.referred, 0]
 
 
 def test_without_goals_all_paid_goals_qualify() -> None:
