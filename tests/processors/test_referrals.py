@@ -10,7 +10,7 @@ import pytest
 from stream_app.domain.referral.facts import Visit
 from stream_app.domain.referral.programs import FraudRules, Rate, RateRule, ReferredReward
 from stream_app.domain.times import rfc3339
-from stream_app.processors.people.state import ROWS_OF_A_KIND, SOLD_ROWS
+from stream_app.processors.people.state import PAGE_ROWS, ROWS_OF_A_KIND, SOLD_ROWS
 from tests.processors.referral_net import (
     DAY,
     HOUR,
@@ -248,6 +248,16 @@ def test_a_payout_that_came_to_nothing_may_be_sent_again() -> None:
         assert net.reward("anna")["status"] == ("approved" if ts == 21 else "paid")
     assert [reason for reason, _ in net.rejected] == ["payout_mismatch"] * 2
     assert net.counts["duplicates"] == 1
+
+
+def test_nothing_is_left_to_be_paid_once_all_is_paid() -> None:
+    """Pages of what was approved go with it."""
+    net = Net(program(levels=("10%",)))
+    simple(net)
+    payout(net, 20 * DAY, "100")
+    assert net.reward("anna")["status"] == "paid"
+    pages = range(PAGE_ROWS, PAGE_ROWS + ROWS_OF_A_KIND)
+    assert [number for key, number in net.rows["people"].rows if key == b"anna" and number in pages] == []
 
 
 def test_a_payout_takes_the_oldest_whole() -> None:
@@ -719,6 +729,19 @@ def test_the_fourth_conversion_from_one_ip_is_held_whatever_arrived_first() -> N
     net.pass_time(T0 + 3 * DAY)
     net.send(bought(3 * DAY, "c-late", via=("anna", 2 * HOUR), ip="203.0.113.7"))
     assert sum(r["reasons"] == ["same_ip"] for r in net.last().values()) == 2, "settled ones count on"
+
+
+def test_conversions_from_one_ip_count_once_however_often_they_are_assessed() -> None:
+    """An enrolment has all open ones assessed anew."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + 3 * HOUR)
+    for at in (0, 2):
+        net.send(bought(3 * HOUR + at, f"c-{at}", via=("anna", 2 * HOUR), ip="203.0.113.7"))
+        net.send(enrolled(3 * HOUR + at + 1, "anna", f"ANNA-{at}"))
+    for at, held in ((4, 0), (6, 1)):
+        net.send(bought(3 * HOUR + at, f"c-{at}", via=("anna", 2 * HOUR), ip="203.0.113.7"))
+        assert sum(r["reasons"] == ["same_ip"] for r in net.last().values()) == held
 
 
 def test_a_burst_is_held_and_a_slower_one_is_not() -> None:
