@@ -226,6 +226,27 @@ def test_a_payout_must_come_to_what_was_approved_at_its_time() -> None:
     assert {r["status"] for r in net.last().values()} == {"paid"}
 
 
+@pytest.mark.parametrize(
+    ("minimum", "rates", "status"),
+    [
+        ("0", {}, "paid"),
+        ("50", {}, "approved"),  # who knows whether it is reached
+        ("50", {"USD": Decimal("0.5")}, "paid"),
+        ("50.01", {"USD": Decimal("0.5")}, "approved"),
+    ],
+)
+def test_a_payout_in_another_currency_needs_a_rate_only_for_a_minimum(
+    minimum: str, rates: dict[str, Decimal], status: str
+) -> None:
+    net = Net(program(levels=("10%",), minimum_payout=Decimal(minimum)), rates=rates)
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.send(bought(2 * HOUR, "c-boris", "1000", user="boris", via=("anna", HOUR), currency="USD"))
+    payout(net, 20 * DAY, "100", currency="USD")
+    assert net.reward("anna")["status"] == status
+    assert [reason for reason, _ in net.rejected] == ["payout_mismatch"] * (status == "approved")
+    assert all(("no rate" in detail) is (not rates) for _, detail in net.rejected)
+
+
 def test_a_payout_does_not_see_what_was_approved_after_it() -> None:
     """Though it is looked at an hour later, when that is approved as well."""
     net = Net(program(levels=("10%",)))

@@ -96,7 +96,7 @@ def test_a_dry_run_says_why_nobody_is_paid(tmp_path: Path) -> None:
             "never run",
         ),
         ('levels = ["5%"]\nvalid_from = "yesterday"', "valid_from", "RFC 3339"),
-        ('levels = ["5%"]\ncap = "10"\nminimum_payout = "20"', "minimum_payout", "above the cap"),
+        ('levels = ["5%"]\ncap = "10"\ncap_period = "total"\nminimum_payout = "20"', "minimum_payout", "above"),
         ('levels = ["5%"]\nrates = [{ levels = ["9%"], advocate_kinds = ["neighbour"] }]', "rates[0]", "neighbour"),
         ('levels = ["5%"]\nrates = [{ levels = ["9%", "2%"] }]', "rates[0]", "has 2 levels; the programme has 1"),
         ('levels = ["5%"]\nreferred_reward = { kind = "percent", amount = "5" }', "referred_reward.amount", '"5%"'),
@@ -175,6 +175,13 @@ def test_a_goal_named_nearly_like_another_is_doubted(tmp_path: Path, goal: str, 
     result = CliRunner().invoke(main, ["programs", "check", str(file)])
     assert result.exit_code == 0
     assert ('did you mean "purchase"?' in result.stderr) is doubted
+
+
+def test_what_a_cap_of_a_month_leaves_adds_up_to_a_payout(tmp_path: Path) -> None:
+    """A minimum above it is reached in two."""
+    file = tmp_path / "p.toml"
+    file.write_text('[[programs]]\nname = "p"\nlevels = ["10%"]\ncap = "10"\nminimum_payout = "20"\n')
+    assert len(check(file, {"value": "5"})) == 1
 
 
 def test_a_time_may_be_one_of_tomls(tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def problems(program: Program) -> Iterator[tuple[str, str]]:
         yield "valid_to", "is not after valid_from: the programme would never run"
     if not program.goals and not program.statuses:
         yield "goals", "name no goal and no lead status: nothing would ever qualify"
-    if program.cap and program.minimum_payout > program.cap:
+    if program.cap_period == "total" and program.cap and program.minimum_payout > program.cap:
         yield (
             "minimum_payout",
             f"= {program.minimum_payout:f} is above the cap of {program.cap:f}: nothing could be paid",

@@ -114,7 +114,9 @@ class Booked:
         if not chosen or total != amount:
             raise Mismatch(f"amount: {amount:f} {currency} is not what these rewards come to, {total:f} {currency}")
         least = self._programs.exchange.convert(total, currency, program.currency)
-        if least is None or least < program.minimum_payout:
+        if least is None and program.minimum_payout:
+            raise Mismatch(f"currency: no rate says whether it is {program.minimum_payout:f} {program.currency}")
+        if least is not None and least < program.minimum_payout:
             raise Mismatch(f"amount: below the minimum payout of {program.minimum_payout:f} {program.currency}")
         for _, entry, clawback, _ in chosen:
             if clawback is None:
