@@ -356,6 +356,30 @@ def test_the_best_matching_rate_counts() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rates", "owed", "reasons"),
+    [
+        ({}, ("20.00", "USD"), ["no_rate"]),
+        ({"USD": Decimal("0.5")}, ("15.00", "EUR"), []),
+        ({"USD": Decimal("0.9")}, ("20.00", "USD"), []),
+    ],
+)
+def test_a_percentage_and_an_amount_of_another_currency_are_compared_by_a_rate_or_held(
+    rates: dict[str, Decimal], owed: tuple[str, str], reasons: list[str]
+) -> None:
+    """10 % of 200 USD, or 15 EUR. In one currency nothing needs a rate."""
+    other = RateRule((Rate.parse("15.00"),))
+    net = Net(program(levels=("10%",), rates=(other,)), rates=rates)
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.send(bought(2 * HOUR, "c-boris", "200", via=("anna", HOUR), currency="USD"))
+    reward = net.reward("anna")
+    assert ((reward["amount"], reward["currency"]), reward["reasons"]) == (owed, reasons)
+    net = Net(program(levels=("10%",), rates=(RateRule((Rate.parse("12%"),)),)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.send(bought(2 * HOUR, "c-boris", "200", via=("anna", HOUR), currency="USD"))
+    assert [net.reward("anna")[name] for name in ("amount", "reasons")] == ["24.00", []]
+
+
 def test_both_sides_are_rewarded_once() -> None:
     net = Net(program(levels=("15.00",), referred=ReferredReward("fixed", Rate(Decimal(10)))))
     simple(net)

@@ -243,8 +243,7 @@ def best_offer(program: Program, terms: Terms, exchange: Exchange) -> Offer | No
         if len(program.levels) < terms.level:
             return None
         return _offered(program.levels[terms.level - 1], terms, program)
-    best: Offer | None = None
-    worth: Fraction | None = None
+    offers: list[Offer] = []
     for rule in (RateRule(levels=program.levels), *program.rates):
         if len(rule.levels) < terms.level or not rule.matches(terms):
             continue
@@ -264,11 +263,13 @@ def best_offer(program: Program, terms: Terms, exchange: Exchange) -> Offer | No
             continue
         if unsure:
             offer = msgspec.structs.replace(offer, no_rate=True)
-        compared = exchange.convert(offer.amount, offer.currency, program.currency)
-        value = compared if compared is not None else Fraction(offer.amount)
-        if worth is None or value > worth:
-            best, worth = offer, value
-    return best
+        offers.append(offer)
+    if len({offer.currency for offer in offers}) < 2:
+        return max(offers, key=lambda offer: offer.amount, default=None)
+    rated = [exchange.convert(offer.amount, offer.currency, program.currency) for offer in offers]
+    values = [Fraction(offer.amount) if rate is None else rate for offer, rate in zip(offers, rated, strict=True)]
+    best = offers[values.index(max(values))]
+    return msgspec.structs.replace(best, no_rate=True) if None in rated else best
 
 
 def _offered(rate: Rate, terms: Terms, program: Program) -> Offer | None:
