@@ -396,9 +396,9 @@ class WorkerStats:
     # -- sums for people ------------------------------------------------------------------------------
 
     @property
-    def records_total(self) -> int:
-        """All input records committed."""
-        return sum(self.records.values())
+    def events_total(self) -> int:
+        """All events committed: records of the inputs, without what keys tell each other."""
+        return sum(n for (topic, _), n in self.records.items() if topic in INPUTS)
 
     @property
     def lag_total(self) -> int:

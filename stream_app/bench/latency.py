@@ -134,9 +134,7 @@ async def measure(lab: Lab, rate: float) -> dict[str, Any]:
     found = _match(stamps, reader.seen, began_ms + int(WARM_UP_S * 1000))
     return {
         "rate": round(rate),
-        "taken_per_second": round(
-            (end.total(metrics.RECORDS_IN) - warm.total(metrics.RECORDS_IN)) / (end.at - warm.at)
-        ),
+        "taken_per_second": round((end.events() - warm.events()) / (end.at - warm.at)),
         "seconds": round(wall, 1),
         "tempo": TEMPO,
         "worker_cores": round((usage.cpu_s - cpu) / wall, 2),

@@ -28,8 +28,12 @@ class Scene(msgspec.Struct, kw_only=True):
 
 def rate(metric: metrics.Metric, now: Reading, before: Reading) -> float:
     """Growth of a counter per second between two readings."""
+    return _per_second(now.total(metric), before.total(metric), now, before)
+
+
+def _per_second(after: float, until_then: float, now: Reading, before: Reading) -> float:
     seconds = now.at - before.at
-    return max(0.0, now.total(metric) - before.total(metric)) / seconds if before.samples and seconds > 0 else 0.0
+    return max(0.0, after - until_then) / seconds if before.samples and seconds > 0 else 0.0
 
 
 def line(now: Reading, before: Reading, elapsed_s: float, trouble: str = "") -> str:
@@ -37,8 +41,8 @@ def line(now: Reading, before: Reading, elapsed_s: float, trouble: str = "") -> 
     if trouble:
         return f"{elapsed_s:.0f} s: not ready: {trouble}"
     parts = [
-        f"{elapsed_s:.0f} s: {rate(metrics.RECORDS_IN, now, before):,.0f} events/s",
-        f"{now.total(metrics.RECORDS_IN):,.0f} events",
+        f"{elapsed_s:.0f} s: {_per_second(now.events(), before.events(), now, before):,.0f} events/s",
+        f"{now.events():,.0f} events",
         f"lag {now.total(metrics.LAG):,.0f}",
         f"sessions {now.total(metrics.SESSIONS):,.0f} opened {now.total(metrics.SESSIONS_CLOSED):,.0f} closed",
         f"conversions {now.total(metrics.CONVERSIONS):,.0f}",
@@ -90,10 +94,10 @@ def _figures(now: Reading, before: Reading) -> RenderableType:
         (
             "Events",
             [
-                ("in", f"{rate(metrics.RECORDS_IN, now, before):,.0f}/s"),
+                ("in", f"{_per_second(now.events(), before.events(), now, before):,.0f}/s"),
                 ("out", f"{rate(metrics.OUTPUT_RECORDS, now, before):,.0f}/s"),
                 ("lag", f"{now.total(metrics.LAG):,.0f}"),
-                ("so far", f"{now.total(metrics.RECORDS_IN):,.0f}"),
+                ("so far", f"{now.events():,.0f}"),
             ],
         ),
         (

@@ -13,7 +13,8 @@ import aiohttp
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from stream_app.metrics import PREFIX, Metric
+from stream_app.metrics import PREFIX, RECORDS_IN, Metric
+from stream_app.topics import INPUTS
 
 _Labels = tuple[tuple[str, str], ...]
 
@@ -37,6 +38,10 @@ class Reading(msgspec.Struct, frozen=True):
         for key, value in self.samples.get(metric.name, {}).items():
             sums[dict(key).get(label, "")] += value
         return dict(sums)
+
+    def events(self) -> float:
+        """Events that were taken: records of the inputs, without what keys tell each other."""
+        return sum(n for topic, n in self.by(RECORDS_IN, "topic").items() if topic in INPUTS)
 
     def buckets(self, metric: Metric) -> list[tuple[float, float]]:
         """(upper limit, cumulated count) of a histogram, smallest limit first."""

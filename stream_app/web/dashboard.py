@@ -31,8 +31,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     detail: str
     tasks: Mapping[str, int]
-    records: int
-    """Input records whose commit is through, since it started."""
+    events: int
+    """Records of the inputs whose commit is through, since it started."""
     waiting: int
     """Records of its inputs that it has yet to take."""
     dead_letters: Mapping[str, int]
@@ -85,7 +85,7 @@ class Dashboard:
                 reason=readiness.reason,
                 detail=readiness.detail,
                 tasks=readiness.tasks,
-                records=stats.records_total,
+                events=stats.events_total,
                 waiting=stats.lag_total,
                 dead_letters=stats.dead_letters,
                 counters=counters is not None,

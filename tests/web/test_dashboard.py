@@ -184,7 +184,7 @@ async def test_status_tells_the_worker_in_figures(world: World) -> None:
     async with workers(world) as urls, aiohttp.ClientSession() as session, session.get(f"{urls[0]}/status") as answer:
         status = await answer.json()
     assert status == {
-        "version": status["version"], "ready": True, "reason": "ok", "detail": "", "tasks": {}, "records": 0,
+        "version": status["version"], "ready": True, "reason": "ok", "detail": "", "tasks": {}, "events": 0,
         "waiting": 0, "dead_letters": status["dead_letters"], "counters": True, "currency": "EUR",
         "timezone": "Europe/Riga",
     }  # fmt: skip

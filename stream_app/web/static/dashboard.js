@@ -142,7 +142,7 @@ function drawStatus(now, before) {
   byId("detail").textContent = now.detail;
   document.title = `stream-app: ${byId("state").textContent}`;
   const seconds = before ? (now.at_ms - before.at_ms) / 1_000 : 0;
-  const rate = seconds > 0 ? Math.max(0, now.records - before.records) / seconds : null;
+  const rate = seconds > 0 ? Math.max(0, now.events - before.events) / seconds : null;
   const dead = Object.values(now.dead_letters).reduce((sum, n) => sum + n, 0);
   const reasons = Object.entries(now.dead_letters).map(([reason, n]) => `${reason}: ${n.toLocaleString()}`);
   byId("worker").replaceChildren(
