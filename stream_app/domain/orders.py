@@ -93,7 +93,7 @@ def rulings(order: Order) -> dict[str, Ruling]:
     if held is None:
         return {}
     told = {}
-    for client_id in {claim.client_id for claim in order.claims.values()} - {""}:
+    for client_id in sorted({claim.client_id for claim in order.claims.values()} - {""}):
         rivals = [claim for claim in order.claims.values() if claim.client_id != client_id]
         foreign: tuple[Refund, ...] = ()
         if client_id == held.client_id:

@@ -232,7 +232,7 @@ class ReferralCountersProcessor:
             if is_expired(kind, start, context.now):
                 payload = context.rows.get(key, row)
                 figures = _decode_figures(payload) if payload is not None else Figures({}, {})
-                for currency in {*figures.sums, self._base}:
+                for currency in sorted({*figures.sums, self._base}):
                     context.emit(COUNTERS, counter_id(key, kind, start, currency).encode(), None)
                 context.rows.put(key, row, None)
                 del state.live[row]

@@ -25,7 +25,7 @@ def hear(desk: Desk, session: str, visits: tuple[Visit, ...]) -> None:
 def _tell_codes(desk: Desk, session: str, told: tuple[Visit, ...], visits: tuple[Visit, ...]) -> None:
     before = {f"{session}{SEPARATOR}{v.at}": v for v in told}
     now = {f"{session}{SEPARATOR}{v.at}": v for v in visits}
-    for name in before.keys() | now.keys():
+    for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
         if old is not None and (new is None or new.code != old.code):
             desk.send(facts.VISIT, CODE_KEY + old.code.encode(), name, None)

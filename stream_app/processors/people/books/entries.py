@@ -142,7 +142,7 @@ class Entries:
         if before == after:
             return
         sums = self._books.sums
-        for currency in {before.currency, after.currency} - {""}:
+        for currency in sorted({before.currency, after.currency} - {""}):
             was = before.sums if before.currency == currency else NO_SUMS
             now = after.sums if after.currency == currency else NO_SUMS
             sums[currency] = sums.get(currency, NO_SUMS).moved(was, now)
