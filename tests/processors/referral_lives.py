@@ -174,6 +174,21 @@ def with_amendments(
     return made, sorted(result, key=lambda h: (h.at, h.id))
 
 
+def with_moves(seed: int, happenings: list[Happening]) -> list[Happening]:
+    """A life in which some purchases turn out to be somebody else's, and somebody else's again: whose they are, the
+    first of what says so decides, as with the first user of a visit."""
+    rng = random.Random(f"moves {seed}")
+    result = list(happenings)
+    for happening in happenings:
+        if happening.what != "buy" or rng.random() < 0.5:
+            continue
+        users = rng.choice((rng.sample((*PEOPLE, ""), 2), [f"{happening.id}-a", f"{happening.id}-b"]))
+        for number in range(rng.randrange(2, 6)):
+            fields = {"of": happening.id, "user": users[number % 2]}
+            result.append(Happening(happening.at, f"known-{happening.id}-{number}", "known", fields))
+    return sorted(result, key=lambda h: (h.at, h.id))
+
+
 def _worth(rng: random.Random) -> dict[str, str]:
     revenue = rng.choice(("0", "0.05", "40", "100.10", "333.33", "500", "1000", ""))
     profit = rng.choice(("", "-5", "33.33", "250"))
@@ -189,6 +204,9 @@ class Teller:
         self.asks: dict[str, Happening] = {}
         self.refunds: dict[str, list[Happening]] = {}
         self.undone: set[str] = set()
+        self.known: dict[str, list[Happening]] = {}
+        self.told: dict[str, str] = {}
+        """Of each purchase, whose it was last."""
         self.clicks: dict[str, set[tuple[str, int]]] = {}
 
     def hear(self, happening: Happening, arrives: int) -> None:
@@ -208,6 +226,9 @@ class Teller:
                 self.net.send(crm(happening.at, fields["lead"], status, ts=arrives, event_id=event_id, **told))
             case "refund":
                 self.refunds.setdefault(fields["of"], []).append(happening)
+                self._tell(fields["of"])
+            case "known":
+                self.known.setdefault(fields["of"], []).append(happening)
                 self._tell(fields["of"])
             case "undo":
                 self.undone.add(fields["of"])
@@ -252,6 +273,12 @@ class Teller:
             return
         fields = sale.fields
         user = "" if fields["anonymous"] else fields["user"]
+        if self.known.get(sale_id):
+            user = min(self.known[sale_id], key=lambda h: (h.at, h.id)).fields["user"]
+        person = person_of(user, fields["client"])
+        before, self.told[sale_id] = self.told.get(sale_id, person), person
+        if before != person:
+            self.net.send((CONVERSION, before.encode(), encode_body(Letter(f"c-{sale_id}", None)), self.net.now))
         left, lines = Decimal(fields["value"]), []
         for refund in sorted(self.refunds.get(sale_id, ()), key=lambda r: (r.at, r.id)):
             value = min(left, Decimal(refund.fields["value"]))
@@ -277,7 +304,7 @@ class Teller:
         self.net.send(
             (
                 CONVERSION,
-                person_of(user, fields["client"]).encode(),
+                person.encode(),
                 encode_body(Letter(f"c-{sale_id}", body)),
                 self.net.now,
             )
@@ -299,10 +326,21 @@ def live(
         (h.at + (delays.randrange(0, GRACE // MINUTE) * MINUTE if delays is not None else 0), number, h)
         for number, h in enumerate(happenings)
     ]
+    if delays is not None:
+        sold = {h.id: arrives for arrives, _, h in arrivals if h.what == "buy"}
+        arrivals = [_at_once(arrival, sold, delays) if arrival[2].what == "known" else arrival for arrival in arrivals]
     for arrives, _, happening in sorted(arrivals, key=lambda a: a[:2]):
         teller.hear(happening, arrives)
     net.pass_time(net.now + 130 * DAY)
     return net
+
+
+def _at_once(
+    arrival: tuple[int, int, Happening], sold: dict[str, int], delays: random.Random
+) -> tuple[int, int, Happening]:
+    """Much of what says whose a purchase is is heard at once, in any order, as soon as the purchase is."""
+    _, number, happening = arrival
+    return sold[happening.fields["of"]] + delays.randrange(2) * MINUTE, number + delays.randrange(10), happening
 
 
 def with_money(seed: int, made: list[Program], happenings: list[Happening]) -> list[Happening]:
@@ -365,4 +403,14 @@ def _iso(ms: int) -> str:
     return rfc3339(ms)
 
 
-__all__ = ["Happening", "life", "live", "msgspec", "on_shared_clients", "with_amendments", "with_leads", "with_money"]
+__all__ = [
+    "Happening",
+    "life",
+    "live",
+    "msgspec",
+    "on_shared_clients",
+    "with_amendments",
+    "with_leads",
+    "with_money",
+    "with_moves",
+]

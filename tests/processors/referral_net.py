@@ -134,7 +134,8 @@ class Commit:
 class Net:
     """Both processors over records in any order. `mix` shuffles how letters of different senders overtake each other.
 
-    Letters from one key to another stay in order, as in a partition."""
+    Letters from one key to another stay in order, as in a partition. If they may `overlap`, those of one way come in
+    any number of commits, and what happens next within the minute may be heard before them."""
 
     def __init__(
         self,
@@ -143,7 +144,9 @@ class Net:
         mix: int | None = None,
         drop_cache: bool = True,
         partitions: int = 1,
+        overlap: bool = False,
     ) -> None:
+        self.overlap = overlap
         self.programs = Programs(programs, Exchange("EUR", rates or {}))
         self.tally = Tally()
         referrals = LeadReferrals(self.programs, ReferralTeller(self.programs, frozenset()))
@@ -188,7 +191,7 @@ class Net:
     def send(self, *records: tuple[str, bytes | None, bytes, int]) -> None:
         """One commit with these, then as many as it takes until nothing travels."""
         self._commit(list(records))
-        self.settle()
+        self.settle(wholly=not self.overlap)
 
     def forget_clients(self, key: bytes, value: bytes) -> None:
         """Plays the part of persons and journeys: nothing more is told of these clients."""
@@ -199,9 +202,9 @@ class Net:
         for body in (Forgotten(clients), *(Forgotten((client,), done=True) for client in clients)):
             self.travelling.append((FORGOTTEN, key, encode_body(Letter(key.decode(), body))))
 
-    def settle(self) -> None:
-        for _ in range(60):
-            if not self.travelling:
+    def settle(self, *, wholly: bool = True) -> None:
+        for _ in range(400 if self.overlap else 60):
+            if not self.travelling or not (wholly or self._rng().random() < 0.4):
                 return
             travelling, self.travelling = self.travelling, []
             if self.random is not None:
@@ -212,8 +215,29 @@ class Net:
                 now = [letter for letter in travelling if _way(letter) not in slow]
                 self.travelling = [letter for letter in travelling if _way(letter) in slow]
                 travelling = self._cut(now)
+                if self.overlap:
+                    travelling = self._begun(travelling)
             self._commit([(kind, key, value, self.now) for kind, key, value in travelling])
         raise AssertionError("facts travel for ever")
+
+    def _rng(self) -> random.Random:
+        assert self.random is not None, "only a mix may overlap"
+        return self.random
+
+    def _begun(self, travelling: list[tuple[str, bytes, bytes]]) -> list[tuple[str, bytes, bytes]]:
+        """Of some ways only the first letters; the others come before any that are sent now."""
+        left: dict[tuple[str, bytes], int] = {}
+        for way in dict.fromkeys(_way(letter) for letter in travelling if letter[0] != MOVED):
+            if self._rng().random() < 0.5:
+                left[way] = self._rng().randrange(1, 4)
+        now, later = [], []
+        for letter in travelling:
+            way = _way(letter)
+            (now if left.get(way, 1) > 0 else later).append(letter)
+            if way in left:
+                left[way] -= 1
+        self.travelling = [*later, *self.travelling]
+        return now
 
     def _cut(self, travelling: list[tuple[str, bytes, bytes]]) -> list[tuple[str, bytes, bytes]]:
         """What a pseudonym is given may come in two commits: the second part before anything that follows from it, and
@@ -232,6 +256,9 @@ class Net:
 
     def pass_time(self, until: int) -> None:
         """Lets the stream time go on; timers fire when they are due."""
+        if self.overlap and until <= self.now:
+            return
+        self.settle()
         while (due := min((d for d in self.dues.values() if d), default=0)) and due <= until:
             self.now = max(self.now, due)
             self._commit([])

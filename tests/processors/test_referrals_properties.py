@@ -22,6 +22,7 @@ from tests.processors.referral_lives import (
     with_amendments,
     with_leads,
     with_money,
+    with_moves,
 )
 from tests.processors.referral_net import Net
 
@@ -96,7 +97,8 @@ def _entries(payload: bytes):  # type: ignore[no-untyped-def]
 def in_other_orders(seed: int, made: list[Program], happenings: list[Happening], in_order: Net) -> Iterator[Net]:
     """The life heard in two other orders within grace, each checked to have come to the same."""
     for variant in range(2):
-        other = live(made, happenings, delays=random.Random(f"{seed}/{variant}"), mix=variant)
+        delays = random.Random(f"{seed}/{variant}")
+        other = live(made, happenings, delays=delays, mix=variant, overlap=bool(variant))
         check_books(other)
         assert other.last() == in_order.last(), f"life {seed}, variant {variant}"
         assert refusals(other) == refusals(in_order), f"life {seed}, variant {variant}"
@@ -113,7 +115,12 @@ def shared(seed: int, made: list[Program], happenings: list[Happening]) -> Life:
     return made, on_shared_clients(seed, happenings)
 
 
-@pytest.mark.parametrize("kind", [plain, shared, with_leads, with_amendments])
+def moving(seed: int, made: list[Program], happenings: list[Happening]) -> Life:
+    """Whose a purchase is changes, to and fro."""
+    return made, with_moves(seed, happenings)
+
+
+@pytest.mark.parametrize("kind", [plain, shared, with_leads, with_amendments, moving])
 @pytest.mark.parametrize("seeds", PARTS, ids=str)
 def test_any_order_within_grace_gives_the_same_books(seeds: range, kind: Callable[..., Life]) -> None:
     """Rewards, payouts and sums are those of the life heard in order, whatever is late and whoever overtakes whom."""

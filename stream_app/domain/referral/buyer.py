@@ -349,6 +349,7 @@ def walk_of(conversion_id: str, purchase: Purchase, decided: Decided, buyer: str
         decided.holds,
         decided.notes,
         erased,
+        erased,
     )
 
 

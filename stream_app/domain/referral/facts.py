@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from stream_app.domain.contacts import NO_CONTACT, Contact
-from stream_app.domain.ids import content_digest
+from stream_app.domain.ids import SEPARATOR, content_digest
 from stream_app.domain.referral.codes import Claim
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -270,6 +270,8 @@ class Walk(msgspec.Struct, frozen=True, gc=False, array_like=True):
     notes: tuple[str, ...] = ()
     erased: bool = False
     """The buyer goes by a pseudonym, and nothing else is said of them."""
+    is_alone: bool = False
+    """The teller goes by a pseudonym: nobody else tells of it any more."""
 
     @property
     def moment(self) -> Moment:
@@ -280,6 +282,12 @@ class Walk(msgspec.Struct, frozen=True, gc=False, array_like=True):
     def teller(self) -> str:
         """Who tells of it: the referrer of the level before, or the buyer."""
         return self.chain[-1] if self.chain else self.buyer
+
+
+def taken_back(reward: str, teller: str, *, erased: bool) -> str:
+    """Name of the letter that takes a walk back: it says whose, for somebody else may tell of it, too. Nobody does
+    behind a pseudonym, whose old name is what others know."""
+    return reward if erased else f"{reward}{SEPARATOR}{teller}"
 
 
 class Erased(msgspec.Struct, frozen=True, gc=False, array_like=True):

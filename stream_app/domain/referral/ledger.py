@@ -86,6 +86,10 @@ class Entry(msgspec.Struct, gc=False, array_like=True):
     """The basis is the profit."""
     is_capped: bool = False
     """Its programme has a cap: it is never worth more than at first."""
+    others: tuple[Walk, ...] = ()
+    """What others have said of it before, and not taken back yet."""
+    is_gone: bool = False
+    """Nobody says anything of it any more."""
 
     @property
     def refunds(self) -> tuple[RefundLine, ...]:

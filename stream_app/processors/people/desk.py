@@ -6,16 +6,17 @@ field here, and what the buyer's part says of the person is a `Decision`.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any, NamedTuple
 
 from stream_app.domain.referral.buyer import Bindings
-from stream_app.domain.referral.facts import Binding, Moment, Renamed, Sales, Walk
+from stream_app.domain.referral.facts import Binding, Moment, Renamed, Sales
 from stream_app.domain.referral.ledger import Entry
 from stream_app.domain.referral.programs import Programs
 from stream_app.domain.times import LATEST_MS, MINUTE_MS
 from stream_app.engine.processor import Context
 from stream_app.processors.facts import Letter, encode_body
-from stream_app.processors.people.books import Gone
+from stream_app.processors.people.books import Said
 from stream_app.processors.people.house import House
 from stream_app.processors.people.shelf import Shelf
 from stream_app.processors.people.state import BOUND_ROWS, SOLD_ROWS, Person, Referred, Sold
@@ -56,8 +57,8 @@ class Desk:
         self.may_be_nobody = False
         """Something went that may have been all there was of the person."""
         # For the books:
-        self.walks: dict[str, Walk | Gone] = {}
-        """By reward: what was told of it."""
+        self.walks: defaultdict[str, Said] = defaultdict(Said)
+        """By reward: what was said of it."""
         self.adopted: list[Entry] = []
         """Of whoever goes by this name now."""
         self.renames: list[Renamed] = []

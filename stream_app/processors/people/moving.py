@@ -176,7 +176,7 @@ class Mover:
             walk = msgspec.structs.replace(walk, buyer=self._new, purchase=purchase, erased=True)
         if walk.referrer == self._old:
             walk = msgspec.structs.replace(walk, referrer=self._new)
-        entry.walk = walk
+        entry.walk, entry.others = walk, ()
         before, entry.id = entry.id, reward_id(walk.program, walk.conversion_id, walk.level, self._new)
         self._ids[before] = entry.id
         entry.digest = 0

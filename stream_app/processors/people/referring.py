@@ -7,7 +7,6 @@ from stream_app.domain.referral.counting import places
 from stream_app.domain.referral.facts import Binding, Walk
 from stream_app.domain.referral.member import Invited
 from stream_app.processors.people import renaming
-from stream_app.processors.people.books import Gone
 from stream_app.processors.people.desk import Desk, note
 from stream_app.processors.people.state import Referred
 
@@ -46,9 +45,7 @@ def hear_walk(desk: Desk, name: str, walk: Walk | None) -> None:
     if walk is not None and renaming.was_another(desk.person):
         renaming.point(desk, walk.teller, walk.program, walk.conversion_id, walk.level)
     elif walk is not None:
-        desk.walks[name] = walk
+        desk.walks[name].tell(walk)
     else:
-        entry_id, _, teller = name.partition(SEPARATOR)
-        gone, heard = Gone(teller), desk.walks.get(entry_id)
-        if not (isinstance(heard, Walk) and gone.is_outdated(heard.teller)):
-            desk.walks[entry_id] = gone
+        reward, _, teller = name.partition(SEPARATOR)
+        desk.walks[reward].take_back(teller)

@@ -10,7 +10,7 @@ import msgspec
 
 from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral import facts
-from stream_app.domain.referral.facts import CLIENT, Answer, Renamed, renamed
+from stream_app.domain.referral.facts import CLIENT, Answer, Renamed, renamed, taken_back
 from stream_app.domain.referral.ledger import reward_id
 from stream_app.processors.people import abreast, telling
 from stream_app.processors.people.desk import Desk
@@ -64,7 +64,8 @@ def not_here(desk: Desk, told: Renamed) -> None:
         if told.program and not told.conversion_id:
             desk.send(facts.BOUND, told.new.encode(), f"{desk.name}{SEPARATOR}{told.program}", None)
     elif told.conversion_id:
-        name = reward_id(told.program, told.conversion_id, told.level, told.new)
+        reward = reward_id(told.program, told.conversion_id, told.level, told.new)
+        name = taken_back(reward, desk.name, erased=bool(desk.person.erased))
         desk.send(facts.WALK, told.new.encode(), name, None)
 
 

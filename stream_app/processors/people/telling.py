@@ -8,10 +8,9 @@ from stream_app.domain.contacts import NO_CONTACT
 from stream_app.domain.ids import SEPARATOR, content_digest
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.buyer import Decided, walk_of
-from stream_app.domain.referral.facts import Binding, Purchase, Walk
+from stream_app.domain.referral.facts import Binding, Purchase, Walk, taken_back
 from stream_app.domain.referral.ledger import reward_id
 from stream_app.processors.facts import Letter, encode_body
-from stream_app.processors.people.books import Gone
 from stream_app.processors.people.desk import Desk
 from stream_app.processors.people.state import Held, Sold, WalkTold
 
@@ -74,13 +73,14 @@ def _tell(desk: Desk, record: Held | Sold, walks: dict[str, tuple[str, Walk]], o
         told = before.pop(name, None)
         digest = content_digest(encode_body(walk))
         if told is None or told.digest != digest:
-            desk.walks[name] = walk
+            desk.walks[name].tell(walk)
         now.append(WalkTold(name, "", digest))
     for gone in before.values():
         if gone.key:
-            desk.send(facts.WALK, gone.key.encode(), f"{gone.id}{SEPARATOR}{desk.name}", None)
+            name = taken_back(gone.id, desk.name, erased=bool(desk.person.erased))
+            desk.send(facts.WALK, gone.key.encode(), name, None)
         else:
-            desk.walks[gone.id] = Gone()
+            desk.walks[gone.id].take_back(desk.name)
     record.told = tuple(now)
 
 

@@ -49,8 +49,8 @@ def keep_books(desk: Desk, bindings: Bindings, now: int) -> None:
         entry_id = reward_id(told.program, told.conversion_id, told.level - 1, desk.name)
         if not keeper.rename(entry_id, told.old, told.new):
             not_here(desk, told)
-    for name, walk in desk.walks.items():
-        keeper.take(name, walk)
+    for name, said in desk.walks.items():
+        keeper.take(name, said)
     grounds = content_digest(encode_body((bindings, person.memberships)))
     if grounds != books.grounds:
         books.grounds = grounds

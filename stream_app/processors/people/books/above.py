@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from stream_app.domain.ids import SEPARATOR, content_digest
-from stream_app.domain.referral.facts import WALK, Walk
+from stream_app.domain.ids import content_digest
+from stream_app.domain.referral.facts import WALK, Walk, taken_back
 from stream_app.domain.referral.ledger import Entry, reward_id
 from stream_app.engine.processor import Context
 from stream_app.processors.facts import Letter, encode_body
@@ -16,8 +16,9 @@ from stream_app.processors.facts import Letter, encode_body
 class Above:
     """Tells those above a person, and remembers in the entry what was told."""
 
-    def __init__(self, person: str, context: Context[Any]) -> None:
+    def __init__(self, person: str, context: Context[Any], *, erased: bool) -> None:
         self._person = person
+        self._erased = erased
         self._context = context
 
     def tell(self, entry: Entry, ancestor: str) -> None:
@@ -28,7 +29,12 @@ class Above:
         entry.next = ancestor
         if ancestor:
             body = msgspec.structs.replace(
-                walk, level=walk.level + 1, chain=(*walk.chain, self._person), holds=(), notes=()
+                walk,
+                level=walk.level + 1,
+                chain=(*walk.chain, self._person),
+                holds=(),
+                notes=(),
+                is_alone=self._erased,
             )
             next_id = reward_id(walk.program, walk.conversion_id, walk.level + 1, ancestor)
             letter = encode_body(Letter(next_id, body))
@@ -42,7 +48,7 @@ class Above:
         if entry.next and entry.next_digest:
             walk = entry.walk
             gone = reward_id(walk.program, walk.conversion_id, walk.level + 1, entry.next)
-            back: Letter[Walk] = Letter(f"{gone}{SEPARATOR}{self._person}", None)
+            back: Letter[Walk] = Letter(taken_back(gone, self._person, erased=self._erased), None)
             self._context.forward(WALK, entry.next.encode(), encode_body(back))
             entry.next_digest = 0
 

@@ -4,7 +4,7 @@ booked."""
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -21,21 +21,10 @@ from stream_app.processors.people.books.booked import Booked
 from stream_app.processors.people.books.entries import Entries
 from stream_app.processors.people.books.judging import Judge
 from stream_app.processors.people.books.ranking import OpenRanks
+from stream_app.processors.people.books.said import Said
 from stream_app.processors.people.house import House
 from stream_app.processors.people.opened import OpenEntries, next_settling
 from stream_app.processors.people.state import MAX_OPEN, Books
-
-
-class Gone(NamedTuple):
-    """A walk is taken back."""
-
-    teller: str = ""
-    """The buyer, or the referrer who passed it on; empty: whoever told it."""
-
-    def is_outdated(self, teller: str) -> bool:
-        """Whether somebody else has told of the conversion since. A late event moves it, or the levels beneath, from
-        one to another, and what the one takes back may overtake, or be overtaken by, what the other tells."""
-        return bool(self.teller) and teller != self.teller
 
 
 class Bookkeeper:
@@ -60,44 +49,47 @@ class Bookkeeper:
         self._open = OpenEntries(books, key, rows)
         self._ranks = OpenRanks(house.programs, key, books, self._open, rows)
         self._judge = Judge(house, person, memberships, bindings, erased=erased)
-        self._above = Above(person, context)
+        self._above = Above(person, context, erased=erased)
         self.booked = Booked(house, key, books, self._entries, self._open, rows, erased=erased)
         self._stale: set[str] = set()
         """Open entries that must be assessed anew."""
 
     # --- what is heard -------------------------------------------------------------------------------
 
-    def take(self, entry_id: str, told: Walk | Gone) -> None:
-        """A walk as it is told now, or that somebody has taken it back."""
+    def take(self, entry_id: str, said: Said) -> None:
+        """What was said of a reward: a walk as it is now, or that there is none."""
         entry = self._entries.get(entry_id)
-        walk = told if isinstance(told, Walk) else None
-        if isinstance(told, Gone) and entry is not None and told.is_outdated(self._teller(entry)):
-            return
-        if entry is not None and walk is not None and entry.walk.erased and not walk.erased:
-            return  # of somebody who was erased nothing is heard but by their pseudonym
-        if entry is None or self._open.of(entry) is not None:
-            if walk is not None:
-                self._take_open(entry_id, entry, walk)
-            elif entry is not None:
-                self._remove(entry)
-            return
-        if walk is None:
-            entry.withdrawn = "withdrawn"
-        else:
-            entry.walk = walk
-            entry.withdrawn = walk.purchase.withdrawn
-        self.booked.correct(entry)
-        if walk is not None:
-            self._above.tell(entry, entry.next)
-        else:
+        standing = said.standing(self._standing(entry) if entry is not None else {})
+        if entry is not None and entry.walk.erased:
+            # Of somebody who was erased nothing is heard but by their pseudonym.
+            standing = [walk for walk in standing if walk.erased]
+        is_open = entry is None or self._open.of(entry) is not None
+        if standing:
+            *others, walk = standing
+            if is_open:
+                entry = self._take_open(entry_id, entry, walk)
+            else:
+                assert entry is not None
+                entry.walk, entry.withdrawn = walk, walk.purchase.withdrawn
+                self.booked.correct(entry)
+                self._above.tell(entry, entry.next)
+            entry.others, entry.is_gone = tuple(others), False
+        elif entry is not None and is_open:
+            self._remove(entry)
+        elif entry is not None:
+            entry.others, entry.is_gone, entry.withdrawn = (), True, "withdrawn"
+            self.booked.correct(entry)
             self._above.take_back(entry)
 
-    def _teller(self, entry: Entry) -> str:
-        """Who told of it: a buyer who was erased meanwhile does so under their new name."""
-        item = self._open.of(entry)
-        return item.buyer if item is not None and item.buyer and not entry.walk.chain else entry.walk.teller
+    def _standing(self, entry: Entry) -> dict[str, Walk]:
+        """What was said before, by teller. A buyer who was erased meanwhile goes by their new name."""
+        if entry.is_gone:
+            return {}
+        item, walk = self._open.of(entry), entry.walk
+        teller = item.buyer if item is not None and item.buyer and not walk.chain else walk.teller
+        return {**{other.teller: other for other in entry.others}, teller: walk}
 
-    def _take_open(self, entry_id: str, entry: Entry | None, walk: Walk) -> None:
+    def _take_open(self, entry_id: str, entry: Entry | None, walk: Walk) -> Entry:
         purchase = walk.purchase
         if entry is None:
             entry = _void(entry_id, walk)
@@ -119,6 +111,7 @@ class Bookkeeper:
                 self._open.put(before)
         entry.withdrawn = purchase.withdrawn
         self._stale.add(entry_id)
+        return entry
 
     def _remove(self, entry: Entry) -> None:
         self._above.tell(entry, "")
@@ -226,4 +219,4 @@ def _as_before(walk: Walk, known: Walk) -> Walk:
     return msgspec.structs.replace(walk, buyer=known.buyer, purchase=purchase, erased=False)
 
 
-__all__ = ["Bookkeeper", "Gone", "next_due"]
+__all__ = ["Bookkeeper", "next_due"]
