@@ -61,6 +61,7 @@ class ClaimLetter(msgspec.Struct, frozen=True, gc=False):
     origin: tuple[int, ...] = ()
     type: str = "enrolled"
     gone: bool = False
+    marks: tuple[bytes, ...] = ()
 
 
 def claim_letter(code: str, claim: Claim, origin: tuple[int, ...], *, gone: bool = False) -> bytes:
@@ -78,6 +79,7 @@ def claim_letter(code: str, claim: Claim, origin: tuple[int, ...], *, gone: bool
             claim.until,
             origin,
             gone=gone,
+            marks=claim.marks,
         )
     )
 
@@ -167,6 +169,7 @@ class CodesProcessor:
                         letter.form,
                         letter.advocate_kind,
                         letter.until,
+                        letter.marks,
                     )
                     return Heard(source, letter.event_id, None if letter.gone else claim, letter)
                 told: Letter[Any] = _DECODERS[source](value or b"")
@@ -274,7 +277,8 @@ class CodesProcessor:
                 if letter is None:
                     context.count("codes_displaced")
                 else:
-                    said, key = _encode_claim(letter), letter.user_id.encode()
+                    said = _encode_claim(msgspec.structs.replace(letter, marks=()))
+                    key = letter.user_id.encode()
                     detail = "code: belongs to somebody else, and is never reassigned"
                     context.bury("referral-events", key, said, Place(*letter.origin), "code_taken", detail)
 

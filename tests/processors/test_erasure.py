@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from stream_app.domain.ids import SEPARATOR
+from stream_app.domain.referral.codes import marks_of
 from stream_app.domain.referral.facts import ABREAST, WALK, Abreast, Walk
 from stream_app.domain.referral.programs import Rate, ReferredReward
 from stream_app.engine.partitioning import partition_of
@@ -465,6 +466,23 @@ def kept_of(net: Net, name: bytes) -> list[bytes]:
     kept = [key + b" " + value for (_, key), value in net.saved.items()]
     kept += [key + b" " + value for part in net.rows.values() for (key, _), value in part.rows.items()]
     return [content for content in kept if name in content]
+
+
+def test_nobody_keeps_the_hashes_that_an_owner_of_a_code_enrolled_with() -> None:
+    """Neither the code nor whoever has asked whose it is, nor the new name."""
+    net = Net(program(levels=("10%",), referred=WELCOME))
+    net.send(enrolled(0, "anna", "ANNA", email="anna@example.org", client_id="c-anna"))
+    contact = HASHER.contact("anna@example.org", None, None, None)
+    marks = marks_of(contact, "c-anna")
+    assert len(marks) == 2
+    net.pass_time(T0 + DAY)
+    net.send(erase(DAY, "anna"))
+    net.pass_time(T0 + DAY + 90 * MINUTE)
+    net.send(bought(DAY + 90 * MINUTE, "c-boris", "1", via=("anna", HOUR)))  # asks, and is open when it is done
+    assert [len(kept_of(net, mark[1:])) > 1 for mark in marks] == [True, True]
+    net.pass_time(T0 + DAY + DONE)
+    assert [kept_of(net, mark[1:]) for mark in marks] == [[], []]
+    assert net.person("\x1fc-boris").answers
 
 
 def test_a_lead_that_turns_out_to_be_somebody_elses_is_forgotten() -> None:

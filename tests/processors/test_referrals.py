@@ -701,6 +701,79 @@ def test_whoever_enrolled_under_two_names_is_known_by_what_they_enrolled_with(
     assert (reward["status"], reward["reasons"]) == (status, reasons)
 
 
+WELCOME_OF_10 = ReferredReward("fixed", Rate(Decimal(10)))
+
+
+@pytest.mark.parametrize(
+    ("says", "enrols", "welcomed"),
+    [
+        ({"email": "Anna@example.org"}, {}, False),
+        ({"phone": "+37120000009"}, {}, False),
+        ({"client": "c-anna"}, {}, False),
+        ({}, {"email": "anna@example.org"}, False),
+        ({"email": "boris@example.org"}, {}, True),
+        ({}, {}, True),
+    ],
+)
+@pytest.mark.parametrize("late", [0, 50 * MINUTE])
+@pytest.mark.parametrize("drop_cache", [False, True])
+def test_nobody_is_welcomed_for_referring_themselves(
+    says: dict[str, str], enrols: dict[str, str], welcomed: bool, late: int, drop_cache: bool
+) -> None:
+    """Neither side of it is paid, also if the owner's enrolment is heard of behind the purchase, or it is refunded
+    long after."""
+    net = Net(program(levels=("10%",), referred=WELCOME_OF_10), drop_cache=drop_cache)
+    known = {"email": "anna@example.org", "phone": "+37120000009", "client_id": "c-anna"}
+    owner = enrolled(0, "anna", "ANNA", ts=late, **known)
+    sale = {"user": "boris", "via": ("anna", MINUTE), "client": "c-boris", **says}
+    records = [owner, *([enrolled(MINUTE, "boris", "BORIS", **enrols)] if enrols else []), bought(HOUR // 2, **sale)]
+    net.send(*(records[::-1] if late else records))
+    paid = [("boris", 0, "10.00", "pending"), ("anna", 1, "100.00", "pending")]
+    assert net.rewards == (paid if welcomed else [("anna", 1, "100.00", "rejected")])
+    net.pass_time(T0 + 30 * DAY)
+    net.send(bought(HOUR // 2, **sale, refunds=[("r", DAY, "500")]))
+    amounts = {(user, level): amount for user, level, amount, _ in net.rewards}
+    assert amounts.get(("boris", 0)) == ("5.00" if welcomed else None)
+    check_books(net)
+
+
+def test_a_welcome_does_not_depend_on_what_the_referrer_enrols_with_later() -> None:
+    """They were somebody else when the purchase was made, as far as anybody knew."""
+    net = Net(program(levels=("10%",), referred=WELCOME_OF_10))
+    net.send(enrolled(0, "anna", "ANNA"), bought(HOUR // 2, "c-boris", via=("anna", MINUTE), email="b@example.org"))
+    net.send(enrolled(40 * MINUTE, "anna", "ANNA", email="b@example.org"))
+    assert [(level, status) for _, level, _, status in net.rewards] == [(0, "pending"), (1, "pending")]
+
+
+@pytest.mark.parametrize("another", [False, True])
+def test_a_welcome_does_not_depend_on_what_else_is_bought(another: bool) -> None:
+    """Another purchase asks whose the code is by which the person was bound; this one does not."""
+    net = Net(program(levels=("10%",), referred=WELCOME_OF_10))
+    net.send(enrolled(0, "anna", "ANNA", email="anna@example.org"))
+    net.send(visited(MINUTE, "s1", "ANNA", user="boris"), enrolled(2 * MINUTE, "boris", "BORIS"))
+    net.pass_time(T0 + DAY)
+    if another:
+        net.send(bought(DAY + MINUTE, "c-1", "1", user="boris", via=("anna", MINUTE)))
+    net.send(bought(DAY, "c-2", "100", user="boris", email="anna@example.org"))
+    assert [r[:3] for r in net.rewards if r[2] != "0.10"] == [("boris", 0, "10.00"), ("anna", 1, "10.00")]
+
+
+@pytest.mark.parametrize(
+    ("mail", "rules", "held"),
+    [
+        ("x@mailinator.com", FraudRules(), ["disposable_mail"]),
+        ("x@mailinator.com", FraudRules(disposable_mail=False), []),
+        ("x@gmail.com", FraudRules(free_mail=True), ["free_mail"]),
+        ("x@gmail.com", FraudRules(), []),
+    ],
+)
+def test_a_welcome_to_a_mailbox_to_throw_away_is_held_as_well(mail: str, rules: FraudRules, held: list[str]) -> None:
+    net = Net(program(levels=("10%",), referred=WELCOME_OF_10, fraud=rules))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.send(bought(2 * HOUR, "c-boris", "100", user="boris", via=("anna", HOUR), email=mail))
+    assert {record["user_id"]: record["reasons"] for record in net.last().values()} == {"anna": held, "boris": held}
+
+
 @pytest.mark.parametrize(
     ("before", "blocked"),
     [

@@ -6,7 +6,7 @@ never on the order in which it was heard of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -84,6 +84,8 @@ class Decided(msgspec.Struct, frozen=True, gc=False, array_like=True):
     blocks: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    own: bool = False
+    """The buyer is whoever referred them, by what these enrolled with: nobody is welcomed for that."""
 
 
 class _Candidate(msgspec.Struct, frozen=True, gc=False):
@@ -118,10 +120,13 @@ class Buyer:
         """Whoever turns out to have brought themselves was brought by nobody."""
         self._standing: tuple[Binding, ...] = ()
         """Bindings as of the step that is taken."""
+        self._marks: Collection[bytes] = ()
         self.state = settled.copied()
 
-    def decide(self, purchase: Purchase) -> tuple[Decided, ...]:
-        """Takes the next conversion; what it comes to. More than one only where all concerned are not exclusive."""
+    def decide(self, purchase: Purchase, marks: Collection[bytes] = ()) -> tuple[Decided, ...]:
+        """Takes the next conversion; what it comes to. More than one only where all concerned are not exclusive.
+        `marks`: those of the buyer."""
+        self._marks = marks
         self._standing = self.bindings.by(purchase.moment, self._programs)
         decided = self._decide(purchase)
         if purchase.paid and (self.state.first_paid is None or purchase.moment < self.state.first_paid):
@@ -289,7 +294,27 @@ class Buyer:
             holds.append("coupon_site")
         if self._cannot_compare(program, purchase):
             holds.append("no_rate")
-        return Decided(program.name, binding.referrer, binding.code, binding.at, rank == 1, (), tuple(holds), notes)
+        return Decided(
+            program.name,
+            binding.referrer,
+            binding.code,
+            binding.at,
+            rank == 1,
+            (),
+            tuple(holds),
+            notes,
+            rank == 1 and self._is_owners(binding, purchase),
+        )
+
+    def _is_owners(self, binding: Binding, purchase: Purchase) -> bool:
+        """Whether the buyer is known to be the referrer by what these enrolled with up to then; only of a code that
+        this conversion, or its client, brought, as other answers may be there or not."""
+        if binding.code not in (*purchase.codes, *(visit.code for visit in purchase.visits)):
+            return False
+        return any(
+            claim.at <= purchase.at and not set(claim.marks).isdisjoint(self._marks)
+            for claim in self._answers.get(binding.code, ())
+        )
 
     def _cannot_compare(self, program: Program, purchase: Purchase) -> bool:
         if not program.minimum_order or purchase.value is None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from hashlib import blake2b
 from typing import Literal
 
 import msgspec
+
+from stream_app.domain.contacts import Contact
 
 Form = Literal["code", "promo", "alias"]
 
@@ -30,6 +33,12 @@ class Claim(msgspec.Struct, frozen=True, gc=False, array_like=True):
     form: Form = "code"
     advocate_kind: str = "customer"
     until: int = 0
+    marks: tuple[bytes, ...] = ()
+    """By which a buyer is known to be the owner: `marks_of` what they enrolled with."""
+
+    def renamed(self, new: str) -> Claim:
+        """Of its owner under another name, whom nothing tells any more."""
+        return msgspec.structs.replace(self, user=new, marks=())
 
     @property
     def order(self) -> tuple[int, str]:
@@ -39,6 +48,14 @@ class Claim(msgspec.Struct, frozen=True, gc=False, array_like=True):
     def active_at(self, at: int) -> bool:
         """Whether the code could be used at that time."""
         return self.at <= at and (not self.until or at < self.until)
+
+
+def marks_of(contact: Contact, client: str) -> tuple[bytes, ...]:
+    """Hashes of e-mail, telephone and client, as far as there are any."""
+    found = [kind + digest for kind, digest in ((b"e", contact.email), (b"p", contact.phone)) if digest]
+    if client:
+        found.append(b"c" + blake2b(client.encode(), digest_size=8).digest())
+    return tuple(found)
 
 
 def owner(claims: dict[str, Claim]) -> str:
@@ -57,9 +74,7 @@ def ruling(claims: dict[str, Claim]) -> tuple[Claim, ...]:
 
 def renamed(claims: dict[str, Claim], old: str, new: str) -> dict[str, Claim]:
     """The same claims of somebody who goes by another name."""
-    return {
-        name: msgspec.structs.replace(claim, user=new) if claim.user == old else claim for name, claim in claims.items()
-    }
+    return {name: claim.renamed(new) if claim.user == old else claim for name, claim in claims.items()}
 
 
 def active(claims: tuple[Claim, ...], at: int) -> Claim | None:

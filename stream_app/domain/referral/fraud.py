@@ -5,7 +5,7 @@ Blocks pay nothing. Holds wait for somebody's review, or for the deadline. Conta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Literal
 
@@ -15,7 +15,17 @@ from stream_app.domain.contacts import Contact
 from stream_app.domain.referral.facts import CLIENT, Walk
 from stream_app.domain.referral.ledger import Open, Ranks, cap_key
 from stream_app.domain.referral.member import Membership, enrolled_at
-from stream_app.domain.referral.programs import Exchange, Program, Rate, RewardKind, Terms, best_offer, half_up, offered
+from stream_app.domain.referral.programs import (
+    Exchange,
+    Offer,
+    Program,
+    Rate,
+    RewardKind,
+    Terms,
+    best_offer,
+    half_up,
+    offered,
+)
 
 Block = Literal["own_code", "existing_customer", "code_not_valid"]
 Hold = Literal[
@@ -105,8 +115,9 @@ def owed_to_referred(walk: Walk, program: Program) -> Owed | None:
     if offer is None:
         if reward.rate.percent or reward.kind != "gift":
             return None
-        return Owed(reward.kind, reward.rate, Decimal(0), program.currency, purchase.value, "", (), walk.holds)
-    return Owed(reward.kind, reward.rate, offer.amount, offer.currency, purchase.value, "", (), walk.holds)
+        offer = Offer(reward.rate, Decimal(0), program.currency)
+    holds = _unique((*walk.holds, *_doubtful_mailbox(purchase.contact, program)))
+    return Owed(reward.kind, reward.rate, offer.amount, offer.currency, purchase.value, "", (), holds)
 
 
 def offer_kind(program: Program, rate: Rate) -> RewardKind:
@@ -141,11 +152,15 @@ def suspicions(walk: Walk, memberships: Iterable[Membership], program: Program) 
             found.append("similar_email")
         if any(contact.name and contact.name == other.name for other in others):
             found.append("similar_name")
-    if rules.disposable_mail and contact.disposable:
-        found.append("disposable_mail")
-    if rules.free_mail and contact.free:
-        found.append("free_mail")
+    found.extend(_doubtful_mailbox(contact, program))
     return found
+
+
+def _doubtful_mailbox(contact: Contact, program: Program) -> Iterator[str]:
+    if program.fraud.disposable_mail and contact.disposable:
+        yield "disposable_mail"
+    if program.fraud.free_mail and contact.free:
+        yield "free_mail"
 
 
 def _similar_mail(left: Contact, right: Contact) -> bool:

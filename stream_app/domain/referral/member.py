@@ -19,7 +19,7 @@ from stream_app.domain.events import (
     Time,
     read_record,
 )
-from stream_app.domain.referral.codes import Claim, Form, normal_code
+from stream_app.domain.referral.codes import Claim, Form, marks_of, normal_code
 from stream_app.domain.referral.facts import Moment
 from stream_app.domain.referral.programs import AdvocateKind
 
@@ -215,7 +215,9 @@ def claims_of(memberships: Iterable[Membership], user: str) -> dict[tuple[str, s
     """(code, enrolment's event id) → the claim that follows from it."""
     kept = tuple(memberships)
     return {
-        (code, m.event_id): Claim(user, m.program, m.at, m.event_id, form, m.advocate_kind, until(kept, m))
+        (code, m.event_id): Claim(
+            user, m.program, m.at, m.event_id, form, m.advocate_kind, until(kept, m), marks_of(m.contact, m.client)
+        )
         for m in kept
         if m.joined
         for form, code in m.codes

@@ -8,7 +8,7 @@ import msgspec
 from stream_app.domain.contacts import NO_CONTACT
 from stream_app.domain.referral.buyer import Bindings, Buyer, Decided, Enrolment, contacts_of
 from stream_app.domain.referral.buyer import Person as Deciding
-from stream_app.domain.referral.codes import normal_code
+from stream_app.domain.referral.codes import marks_of, normal_code
 from stream_app.domain.referral.cohorts import corrected, merged, sale_of
 from stream_app.domain.referral.facts import Moment, Purchase
 from stream_app.domain.referral.member import Membership
@@ -120,7 +120,8 @@ def decide(desk: Desk, now: int) -> Decision:
             if erasing is not None and step.purchase.status and step.purchase.at > erasing.at:
                 # A lead goes on. Whether it is told before or behind the new name, their contacts have no say.
                 step.purchase = msgspec.structs.replace(step.purchase, contact=NO_CONTACT)
-            decided = buyer.decide(step.purchase)
+            known = telling.with_contacts(desk, step.purchase)
+            decided = buyer.decide(step.purchase, marks_of(known.contact, known.client))
             telling.tell(desk, step, name, step.purchase, decided)
             settling = settling and (step.settles <= now or early > 0)
             if settling:

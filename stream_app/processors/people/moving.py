@@ -239,7 +239,7 @@ class Mover:
             # Whoever was told nothing does not know of this client any more, so nobody would tell it of their erasure.
             users={user: heir for user, heir in rest.users.items() if heir.told},
             memberships=tuple(msgspec.structs.replace(m, client="", contact=NO_CONTACT) for m in memberships),
-            claimed={name: msgspec.structs.replace(claim, user=self._new) for name, claim in rest.claimed.items()},
+            claimed={name: claim.renamed(self._new) for name, claim in rest.claimed.items()},
             invites=rest.invites,
             bound=rest.bound,
             counted=rest.counted,

@@ -28,7 +28,7 @@ def hear(desk: Desk, told: Renamed) -> None:
         bindings = renamed(inherited.bindings, old, new)
         person.inherited[name] = msgspec.structs.replace(inherited, bindings=bindings)
     for code, answer in person.answers.items():
-        claims = tuple(msgspec.structs.replace(c, user=new) if c.user == old else c for c in answer.claims)
+        claims = tuple(c.renamed(new) if c.user == old else c for c in answer.claims)
         person.answers[code] = Answer(claims)
     for program, bound in person.bound_told.items():
         if bound.key == old:

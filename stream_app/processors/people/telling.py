@@ -18,17 +18,17 @@ from stream_app.processors.people.state import Held, Sold, WalkTold
 def tell(desk: Desk, record: Held | Sold, name: str, purchase: Purchase, decided: tuple[Decided, ...]) -> None:
     """Tells what follows from a purchase as it was decided: walks for referrers, and this person's own rewards."""
     walks, own = {}, {}
-    known = _with_contacts(desk, purchase) if decided else purchase
+    known = with_contacts(desk, purchase) if decided else purchase
     for one in decided:
         walk = walk_of(name, known, one, desk.name, erased=bool(desk.person.erased))
         walks[reward_id(one.program, name, 1, one.referrer)] = one.referrer, walk
         program = desk.house.programs.by_name.get(one.program)
-        if one.first and not one.blocks and program is not None and program.referred is not None:
+        if one.first and not one.blocks and not one.own and program is not None and program.referred is not None:
             own[reward_id(one.program, name, 0, desk.name)] = msgspec.structs.replace(walk, level=0)
     _tell(desk, record, walks, own)
 
 
-def _with_contacts(desk: Desk, purchase: Purchase) -> Purchase:
+def with_contacts(desk: Desk, purchase: Purchase) -> Purchase:
     """With the contacts that the buyer had enrolled with by then, where the conversion names none: whoever refers
     themselves under another name need not say so at the checkout."""
     person, contact = desk.person, purchase.contact
