@@ -215,8 +215,12 @@ class Task:
     async def _work(self) -> bool:
         # One task of a worker works at a time. There is one core: side by side, all would be done when the last is, and
         # all of their commits would be in memory at once. Whoever waits gathers meanwhile.
+        due = bool(self._gathered)
         async with self._turn:
+            if self._gathered and not due:
+                return False  # they came while others worked: they have a place in the interval, as any
             chunks, self._gathered, self._gathered_records = self._gathered, [], 0
+            self._wake.clear()  # what came until now is taken: no need to stand in line for it again
             batch = await self.bench.work(chunks, self._taken_of(chunks), self._clock.monotonic_ms())
         if batch is None:
             return False

@@ -234,6 +234,53 @@ async def test_one_task_works_at_a_time_and_whoever_waits_gathers(bench: Bench) 
     assert [n for n in sizes[1] if n] == [3]
 
 
+async def test_what_comes_while_a_task_waits_to_work_is_taken_with_the_rest(bench: Bench) -> None:
+    """And what comes after that waits for its place in the interval, however busy the worker is: commits out of turn
+    are more and smaller ones, just when there are too many."""
+    tasks = bench.make(commit_interval_ms=NEVER_MS, commit_records=2)
+    await tasks.assign([0])
+    task = await bench.running(0)
+    await tasks._turn.acquire()
+    task.feed(bench.chunk(task, [("e1", "a", 0), ("e2", "a", 0)]))
+    await _turns_of_the_loop()
+    task.feed(bench.chunk(task, [("e3", "a", 0)]))
+    busy = asyncio.create_task(tasks._turn.acquire())
+    await _turns_of_the_loop()
+    tasks._turn.release()
+    await busy
+    await until(lambda: bench.seen.inputs["left", "accepted"] == 3)
+    await until(lambda: task.idle)  # it does not stand in line with nothing to do
+    task.feed(bench.chunk(task, [("e4", "a", 0)]))
+    tasks._turn.release()
+    await _turns_of_the_loop()
+    assert bench.seen.commits == 1
+    task.feed(bench.chunk(task, [("e5", "a", 0)]))
+    await until(lambda: bench.seen.inputs["left", "accepted"] == 5)
+    assert bench.seen.commits == 2
+
+
+async def test_a_look_at_the_time_takes_nothing_out_of_turn(bench: Bench) -> None:
+    """A task that woke up for its timers may wait for others to work, and something may come meanwhile."""
+    tasks = bench.make(commit_interval_ms=NEVER_MS, commit_records=2)
+    await tasks.assign([0])
+    task = await bench.running(0)
+    await tasks._turn.acquire()
+    task.tick()
+    await _turns_of_the_loop()
+    task.feed(bench.chunk(task, [("e1", "a", 0)]))
+    tasks._turn.release()
+    await _turns_of_the_loop()
+    assert not bench.seen.commits
+    task.feed(bench.chunk(task, [("e2", "a", 0)]))
+    await until(lambda: bench.seen.inputs["left", "accepted"] == 2)
+    assert bench.seen.commits == 1
+
+
+async def _turns_of_the_loop() -> None:
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
 async def test_a_failure_after_a_revocation_is_nobodys(bench: Bench) -> None:
     """A task that fails while it drains is closed, not opened again: that would leave an unowned task open."""
     failing = asyncio.Event()
