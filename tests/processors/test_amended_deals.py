@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from stream_app.domain.referral.programs import Program, Rate, RateRule, ReferredReward
+from stream_app.processors.people.state import LEAD_ROWS
 from tests.processors.referral_net import DAY, HOUR, MINUTE, T0, Net, asked, bought, crm, enrolled, event, program
 from tests.processors.test_referrals_properties import check_books
 
@@ -17,15 +18,15 @@ EARLY, LATE, MUCH_LATER = 31 * MINUTE, 89 * MINUTE, 30 * DAY
 of the amendment but after that, and whenever."""
 
 
-def sold(revenue: str | None = "1000", *programs: Program, **fields: Any) -> Net:
+def sold(revenue: str | None = "1000", *programs: Program, lead: str = "lead", **fields: Any) -> Net:
     """Anna brought Boris, whose lead is won."""
     made = programs or (program(levels=("10%",), goals=("purchase",), statuses=("won",), holding_ms=0),)
     net = Net(*made, rates={"USD": Decimal("0.5")})
     net.send(enrolled(0, "anna", "ANNA"))
-    net.send(asked(HOUR, "lead", "c-boris", user="boris", via=("anna", HOUR)))
+    net.send(asked(HOUR, lead, "c-boris", user="boris", via=("anna", HOUR)))
     net.pass_time(T0 + WON)
     told = {} if revenue is None else {"revenue": revenue}
-    net.send(crm(WON, "lead", "won", event_id="u1", **told, **fields))
+    net.send(crm(WON, lead, "won", event_id="u1", **told, **fields))
     return net
 
 
@@ -211,6 +212,17 @@ def test_all_levels_hear_of_it() -> None:
     amend(net, "3000", heard=LATE)
     assert [r[:3] for r in net.rewards][-2:] == [("misha", 1, "300.00"), ("anna", 2, "150.00")]
     check_books(net)
+
+
+def test_whoever_is_rewarded_does_not_learn_which_lead_it_was() -> None:
+    """The CRM's name of a lead says who it is: neither the books nor the records have it, but for its person's own."""
+    net = sold(lead="lead-of-boris")
+    net.pass_time(T0 + 3 * DAY)
+    assert owed(net) == [("100.00", "approved")]
+    assert "lead-of-boris" not in str(net.outputs)
+    states = [*net.saved.items(), *net.rows["people"].rows.items()]
+    found = {place for place, payload in states if place[0] != "leads" and b"lead-of-boris" in payload}
+    assert {(key, number >= LEAD_ROWS) for key, number in found} == {(b"boris", True)}, found
 
 
 def _entry_ids(net: Net) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 
 from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral.codes import marks_of
-from stream_app.domain.referral.facts import ABREAST, WALK, Abreast, Walk
+from stream_app.domain.referral.facts import ABREAST, LEAD_OWNER, WALK, Abreast, Walk
 from stream_app.domain.referral.programs import Rate, ReferredReward
 from stream_app.engine.partitioning import partition_of
 from stream_app.processors.facts import Letter, encode_body
@@ -583,6 +583,39 @@ def test_a_status_that_is_open_while_the_name_changes_is_paid_once_and_can_be_ta
     net.pass_time(T0 + 60 * DAY)
     assert net.rewards == [(known_as("boris"), 0, "7.00", "on_hold"), *[("anna", 1, "15.00", "approved")] * 2]
     check_books(net)
+
+
+def test_a_status_that_is_open_while_the_name_changes_binds_nobody_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lead tells the new name, and takes it back from the old one: half a minute later, when it would have settled
+    there, and bound whoever has that name now."""
+    net = Net(program(levels=("15.00",), statuses=("mql",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    net.send(asked(DAY, "lead", "c-boris", user="boris", via=("anna", HOUR)))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(erase(2 * DAY, "boris"))
+    done = 3 * DAY + DONE
+    for at in range(2 * DAY, done, 30 * MINUTE):  # nobody who still buys is waited for longer than a day
+        net.pass_time(T0 + at)
+        net.send(bought(at, "c-more", "1", user="boris", goal="other"))
+    net.send(crm(done - HOUR - MINUTE // 2, "lead", "qualified", qualification="mql", ts=at))
+    forward, told = Commit.forward, []
+
+    def slow(self: Commit, kind: str, key: bytes, value: bytes) -> None:
+        if kind == LEAD_OWNER:
+            told.append((kind, key, value, T0 + done))
+        else:
+            forward(self, kind, key, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Commit, "forward", slow)
+        net.pass_time(T0 + done)
+        net.pass_time(T0 + done + 40_000)
+    net.send(*told)
+    net.pass_time(T0 + 10 * DAY)
+    net.send(bought(10 * DAY, "c-new", "100", user="boris"))
+    assert [r[:3] for r in net.rewards] == [("anna", 1, "15.00")]
+    assert not net.person("boris").settled.bindings
 
 
 def test_what_was_bought_before_settles_first_also_when_time_leaps() -> None:

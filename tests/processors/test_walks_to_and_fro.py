@@ -164,6 +164,19 @@ def test_what_the_old_name_told_is_taken_back_by_the_new_one_also_if_nobody_has_
     check_books(net)
 
 
+@pytest.mark.parametrize("who", ["olga", "misha", "anna"])
+def test_what_was_taken_back_is_not_told_to_a_new_name(who: str) -> None:
+    """Whoever is erased after that stays without a reward, and so do those above."""
+    net = Net(program())
+    family(net)
+    net.pass_time(T0 + 10 * DAY)
+    net.send(unbought(bought(3 * DAY + HOUR, "c-petr", user="petr", via=("olga", 3 * DAY))))
+    net.send(erase(10 * DAY, who))
+    net.pass_time(T0 + 12 * DAY)
+    assert {r[2] for r in net.rewards} == {"0.00"}, net.rewards
+    check_books(net)
+
+
 def test_whoever_goes_by_a_new_name_keeps_what_the_last_teller_said() -> None:
     """Who else has told of it would not find them any more to take it back, so that counts no more."""
     net = start()
