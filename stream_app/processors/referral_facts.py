@@ -79,7 +79,9 @@ class ReferralTeller(Teller):
             visits=tuple(capture.visit for capture in captures if capture.visit.code),
             contact=contact,
             refunds=tuple(
-                RefundLine(r.event_id, _ms(r.occurred_at), Decimal(r.value)) for r in record.refunds if Decimal(r.value)
+                RefundLine(r.event_id, _ms(r.occurred_at), Decimal(r.value))
+                for r in record.refunds
+                if Decimal(r.value) or not sale.value
             ),
         )
 

@@ -150,6 +150,7 @@ def test_a_cap_is_that_of_each_referrer_in_a_dry_run(tmp_path: Path) -> None:
         ('{"value": "-5"}', "purchase 2: value: -5 is no amount; allowed: 0 or more"),
         ('{"value": "NaN"}', "purchase 2: value: NaN is no amount"),
         ('{"value": "5", "refund": "-1"}', "purchase 2: refund: -1"),
+        ('{"profit": "-1"}', "purchase 2: profit: -1"),
         ('{"profit": "Infinity"}', "purchase 2: profit: Infinity"),
         ('{"value": "5", "currency": "XXX"}', 'purchase 2: currency: "XXX" is no ISO 4217 currency'),
         ('{"value": "5", "status": "lost"}', "allowed: mql, sql, won"),
@@ -161,7 +162,7 @@ def test_a_cap_is_that_of_each_referrer_in_a_dry_run(tmp_path: Path) -> None:
 def test_an_example_that_cannot_be_is_explained(tmp_path: Path, wrong: str, message: str) -> None:
     file = tmp_path / "p.toml"
     file.write_text('[[programs]]\nname = "p"\nlevels = ["10%"]\n')
-    lines = f'{{"value": "5", "profit": "-1"}}\n{wrong}\n'
+    lines = f'{{"value": "5", "profit": "0"}}\n{wrong}\n'
     result = CliRunner().invoke(main, ["programs", "check", str(file), "--purchases", "-"], input=lines)
     assert (result.exit_code, result.stdout) == (1, "")
     assert message in result.stderr

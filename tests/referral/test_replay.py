@@ -278,6 +278,29 @@ def test_referred_customers_are_told_from_others_in_every_currency(tmp_path: Pat
     }
 
 
+@pytest.mark.parametrize("value", [None, "0", "80"])
+@pytest.mark.parametrize("paid", [False, True])
+@pytest.mark.parametrize("shuffle", [(), ("--shuffle", "2")])
+def test_a_refund_of_what_had_no_value_takes_all_of_a_fixed_reward(
+    tmp_path: Path, value: str | None, paid: bool, shuffle: tuple[str, ...]
+) -> None:
+    """No value of a refund means all that is left; a second one finds nothing."""
+    sale = bought(DAY, "c-1", "", promo_code="p", order_id="o")
+    refunds = [
+        {**bought(n * DAY, "c-1", "", order_id="o"), "kind": "refund", "event_id": f"r{n}", "value": None}
+        for n in (4, 5)
+    ]
+    payout = joined(3 * DAY, "pat", "", "partners") | {"type": "payout", "amount": "15", "event_id": "pay"}
+    made = {
+        "clicks": [],
+        "conversions": [{**sale, "value": value}, *refunds],
+        "referral-events": [joined(0, "pat", "P", "partners"), *([payout] if paid else [])],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made), "out", *shuffle)
+    rewards = sorted((r["amount"], r["status"]) for r in read(out / "referral-rewards.jsonl").values())
+    assert rewards == ([("-15.00", "approved"), ("15.00", "paid")] if paid else [("0.00", "refunded")])
+
+
 @pytest.mark.parametrize("shuffle", [(), ("--shuffle", "7")])
 def test_each_kind_of_advocate_has_a_k_factor_of_its_own(tmp_path: Path, shuffle: tuple[str, ...]) -> None:
     """People they referred by those enrolled as such."""

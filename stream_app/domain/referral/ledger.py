@@ -144,12 +144,12 @@ def entitled(entry: Entry, refunds: Iterable[RefundLine]) -> Decimal:
     amended = _last_amendment(refunds)
     if amended is not None:
         return _entitled_by(entry, amended)
-    refunded = sum((line.value for line in refunds), ZERO)
-    if not refunded:
+    if not refunds:
         return entry.gross
     value = entry.walk.purchase.value
     if not value:
-        return entry.gross
+        return ZERO  # a refund of what had no value is one of all
+    refunded = sum((line.value for line in refunds), ZERO)
     left = max(Fraction(0), 1 - Fraction(refunded) / Fraction(value))
     whole = (
         Fraction(entry.basis or ZERO) * Fraction(entry.rate.value) / 100
