@@ -93,6 +93,14 @@ def take_fact(lead: Lead, fact_id: str, fact: LeadFact | None) -> None:
         lead.crowded = True
 
 
+def clients_of(lead: Lead) -> list[str]:
+    """The clients that the CRM named."""
+    named = [update.client_id for update in lead.updates]
+    if lead.settled is not None:
+        named.append(lead.settled.client_id)
+    return sorted({client for client in named if client})
+
+
 def rename_client(lead: Lead, old: str, new: str) -> None:
     """The client that the CRM named goes by another name: whoever used it was erased."""
     for update in lead.updates:

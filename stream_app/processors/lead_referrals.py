@@ -47,16 +47,15 @@ class LeadReferrals:
         return encode_body(self._teller.purchase(client_id, frozen, record)) if self._statuses else b""
 
     def facts(self, lead_id: str, lead: Lead, life: Life) -> Iterable[tuple[str, Fact]]:
-        """(id of the record it follows from, fact) for each status that some programme pays for. The person behind the
-        lead hears of it before, so that they can say if they go by another name one day."""
-        if not self._statuses:
-            return
+        """(id of the record it follows from, fact) for each status that some programme pays for. Everybody whom the
+        lead names hears of it before, also if nothing is paid: they say if they go by another name one day."""
+        for person, client in _named_by(lead).items():
+            yield lead_id, Fact(LEAD, person.encode(), encode_body(Mine(client)))
         fact = leads.first_fact(lead)
         made = _made_by(fact) if fact is not None else Purchase(0, "", "", client=life.client_id)
         if not (made.user or made.client):
             return
         key = person_of(made.user, made.client).encode()
-        yield lead_id, Fact(LEAD, key, encode_body(Mine()))
         for status, moment in (("mql", life.mql), ("sql", life.sql), *_deals(life)):
             if moment is None or status not in self._statuses:
                 continue
@@ -108,7 +107,9 @@ class LeadReferrals:
 
 def _made_by(fact: LeadFact) -> Purchase:
     """The conversion that made the lead, as far as it is known."""
-    return _decode_purchase(fact.grounds) if fact.grounds else Purchase(0, "", fact.goal, client=fact.client_id)
+    if fact.grounds:
+        return _decode_purchase(fact.grounds)
+    return Purchase(0, "", fact.goal, client=fact.client_id, user=fact.user_id)
 
 
 def _in_currency(worth: Worth, currency: str, exchange: Exchange) -> Amended | None:
@@ -122,6 +123,13 @@ def _in_currency(worth: Worth, currency: str, exchange: Exchange) -> Amended | N
             amount = half_up(converted, currency)
         amounts.append(amount)
     return Amended(*amounts)
+
+
+def _named_by(lead: Lead) -> dict[str, str]:
+    """Person → their client, if they are known as a user: of conversions, and clients as the CRM says."""
+    conversions = [_made_by(fact) for _, fact in sorted(lead.facts.items())]
+    people = {person_of(made.user, made.client): made.client if made.user else "" for made in conversions}
+    return people | {CLIENT + client: "" for client in leads.clients_of(lead)}
 
 
 def _deals(life: Life) -> Iterable[tuple[str, Entry | Mention]]:

@@ -208,9 +208,12 @@ class LeadsProcessor:
 
     def _tell(self, lead_id: str, lead: Lead, life: Life | None, context: Context[Event]) -> None:
         """Tells what follows from the lead's statuses, and takes back what does not any more."""
-        before, lead.told = lead.told, {}
+        facts: dict[str, list[Fact]] = {}
         for name, fact in self._facts(lead_id, lead, life):
-            lead.told[name] = tell(before.pop(name, ()), (fact,), name, context)
+            facts.setdefault(name, []).append(fact)
+        before, lead.told = lead.told, {}
+        for name, now in facts.items():
+            lead.told[name] = tell(before.pop(name, ()), now, name, context)
         for name, told in before.items():
             tell(told, (), name, context)
 

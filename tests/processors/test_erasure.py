@@ -8,12 +8,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.ids import SEPARATOR
+from stream_app.domain.lead_events import LeadFact
 from stream_app.domain.referral.codes import marks_of
 from stream_app.domain.referral.facts import ABREAST, LEAD_OWNER, WALK, Abreast, Walk
 from stream_app.domain.referral.programs import Rate, ReferredReward
 from stream_app.engine.partitioning import partition_of
 from stream_app.processors.facts import Letter, encode_body
+from stream_app.processors.lead_facts import LEAD_FACT
 from stream_app.processors.people.abreast import answer, task_keys
 from tests.processors import referral_net
 from tests.processors.referral_net import (
@@ -487,12 +490,44 @@ def test_nobody_keeps_the_hashes_that_an_owner_of_a_code_enrolled_with() -> None
 
 def test_a_lead_that_turns_out_to_be_somebody_elses_is_forgotten() -> None:
     net = Net(program(**LEADS))
-    made = asked(DAY, "lead", "c-boris", user="boris")
-    for letter, leads in ((made, 1), (made, 1), ((*made[:2], encode_body(Letter("conv-lead", None)), made[3]), 0)):
+    made, other = (asked(DAY, "lead", client, user="boris") for client in ("c-boris", "c-other"))
+    for letter, leads in (
+        (made, 1),
+        (made, 1),
+        (other, 1),
+        ((*made[:2], encode_body(Letter("conv-lead", None)), made[3]), 0),
+    ):
         net.send(letter)
         person = net.person("boris")
         assert (person.leads if person is not None else 0) == len(net.rows["people"].rows) == leads
     assert person is None
+
+
+@pytest.mark.parametrize("first", ["boris", "zoe"])
+def test_a_lead_that_nobody_pays_for_forgets_whoever_is_erased(first: str) -> None:
+    """Whichever of its conversions was theirs, and the client of it; it forgets nobody else."""
+    net = Net(program(levels=("10%",)))
+    second = "zoe" if first == "boris" else "boris"
+    net.send(unpaid(DAY, "lead", f"c1-{first}", first), unpaid(DAY + 1, "lead", f"c1-{second}", second))
+    net.send(unpaid(2 * DAY, "other", "c2-boris", ""), crm(2 * DAY, "third", "new", client_id="c2-boris"))
+    net.send(enrolled(2 * DAY, "boris", "K", client_id="c2-boris", event_id="e"))
+    net.pass_time(T0 + 3 * DAY)
+    assert len(kept_of(net, b"boris")) >= 4
+    net.send(erase(3 * DAY, "boris", event_id="gone"))
+    net.pass_time(T0 + 5 * DAY)
+    assert {"c1-boris", "c2-boris"} <= net.forgotten
+    assert kept_of(net, b"boris") == []
+    assert len(kept_of(net, b"zoe")) == 3, "the lead, she herself, and that it names her"
+    assert net.leads["lead"]["client_id"] == ("c1-zoe" if first == "zoe" else None)
+    assert net.leads["other"]["client_id"] is None
+    net.send(crm(6 * DAY, "lead", "won", revenue="5"))
+    assert kept_of(net, b"boris") == net.rewards == []
+
+
+def unpaid(at: int, lead: str, client: str, user: str) -> Any:
+    """A conversion that makes a lead or touches it, where no programme pays for statuses."""
+    told = LeadFact(T0 + at, f"ask-{at}", client, "lead_form", NOT_DETERMINED, (), user)
+    return (LEAD_FACT, lead.encode(), encode_body(Letter(f"conv-{at}", told)), T0 + at)
 
 
 @pytest.mark.parametrize("made_by", ["conversion", "crm"])

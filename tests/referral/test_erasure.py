@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from stream_app.cli.main import main
-from tests.referral.erasing import PARTITIONS, compacted, names_for, outcome, person, world
+from tests.referral.erasing import PARTITIONS, UNPAID, WITHOUT_PROGRAMS, compacted, names_for, outcome, person, world
 from tests.referral.worlds import CONFIG, DAY, T0, write
 
 pytestmark = pytest.mark.slow
@@ -42,6 +42,18 @@ async def test_nothing_is_left_and_crashes_change_nothing(seed: int, monkeypatch
                 # Erasure or not, a code's task that is ahead may count a visit before its session is final.
                 del record["counts"]["visits"], parts[topic][name]["counts"]["visits"]
             assert record == parts[topic][name], topic
+
+
+@pytest.mark.parametrize("settings", [UNPAID, WITHOUT_PROGRAMS], ids=["unpaid", "without"])
+@pytest.mark.parametrize("seed", [3, 5])
+async def test_nothing_is_left_where_nobody_pays_for_leads(seed: int, settings: dict[str, Any]) -> None:
+    """Nor where there is no programme at all: two days after the last record. Codes were asked for at the checkout."""
+    records, erased = world(seed)
+    for number, (_, record, _) in enumerate(records):
+        if record.get("goal") == "purchase":
+            record["promo_code"] = f"K{number % 8}"
+    _, kept = await outcome(records, 1, lambda: 40, days=2, settings=settings)
+    assert traces(kept, erased) == []
 
 
 @pytest.mark.parametrize("held", range(PARTITIONS))

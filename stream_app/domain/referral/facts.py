@@ -228,7 +228,10 @@ class Inherited(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class Mine(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """Body of `referral-lead`: the lead of the letter's id is this person's, and hears if their name changes."""
+    """Body of `referral-lead`: the lead of the letter's id names this person, and hears if their name changes."""
+
+    client: str = ""
+    """Of theirs, if they are a user."""
 
 
 class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):

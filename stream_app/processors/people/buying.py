@@ -10,7 +10,7 @@ from stream_app.domain.referral.buyer import Bindings, Buyer, Decided, Enrolment
 from stream_app.domain.referral.buyer import Person as Deciding
 from stream_app.domain.referral.codes import marks_of, normal_code
 from stream_app.domain.referral.cohorts import corrected, merged, sale_of
-from stream_app.domain.referral.facts import Moment, Purchase
+from stream_app.domain.referral.facts import Mine, Moment, Purchase
 from stream_app.domain.referral.member import Membership
 from stream_app.processors.people import clients, telling, visits
 from stream_app.processors.people.desk import Decision, Desk
@@ -45,19 +45,20 @@ def hear(desk: Desk, name: str, purchase: Purchase | None) -> None:
         clients.link(desk, purchase.client, purchase.moment)
 
 
-def hear_lead(desk: Desk, lead: str, *, is_mine: bool) -> None:
-    """A lead will tell this person of its statuses, or does not any more. A name that was drawn at random never
-    changes again, so nobody who has one remembers."""
+def hear_lead(desk: Desk, lead: str, mine: Mine | None) -> None:
+    """A lead names this person, and may tell them of its statuses, or does not any more. A name that was drawn at
+    random never changes again, so nobody who has one remembers."""
     person = desk.person
     led = _leads(desk)
-    if is_mine is (led.get(lead) is not None) or person.erased:
+    before = led.get(lead)
+    if person.erased or (mine is None and before is None):
         return
-    if is_mine:
-        led.put(Led(lead))
+    if mine is not None:
+        led.put(Led(lead, mine.client))
     else:
         led.drop(lead)
         desk.may_be_nobody = True
-    person.leads += 1 if is_mine else -1
+    person.leads += (mine is not None) - (before is not None)
     led.write()
 
 

@@ -15,7 +15,7 @@ from stream_app.processors.links import PERSON_ERASED, PersonErased
 from stream_app.processors.people import abreast, clients, enrolling
 from stream_app.processors.people.desk import Desk
 from stream_app.processors.people.due import erased_at
-from stream_app.processors.people.moving import move, sold_by
+from stream_app.processors.people.moving import led_by, move, sold_by
 from stream_app.processors.people.seen import may_come_again
 from stream_app.processors.people.state import Erasing
 
@@ -94,6 +94,7 @@ def _have_clients_forgotten(desk: Desk) -> None:
     person = desk.person
     names: dict[str, list[str]] = {client: [] for client in person.clients}
     names.update({name.removeprefix(CLIENT): [] for name in person.inherited})
+    names.update({led.client: [] for led in led_by(desk.key, desk.context.rows) if led.client})
     desk.sold.write()
     for sold in sold_by(desk.key, desk.context.rows):
         if sold.purchase.client and not sold.purchase.status:

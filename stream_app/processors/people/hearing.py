@@ -65,7 +65,7 @@ def _hear(desk: Desk, event: Heard) -> None:
             desk.buys = desk.buys or bool(desk.person.users)
             visits.hear(desk, name, body.visits if body is not None else ())
         case facts.LEAD:
-            buying.hear_lead(desk, name, is_mine=body is not None)
+            buying.hear_lead(desk, name, body)
         case facts.ABREAST:
             abreast.hear(desk, body)
         case facts.ERASED | facts.FORGOTTEN | facts.MOVED | facts.RENAMED:

@@ -282,6 +282,15 @@ class Mover:
         self._context.forward(facts.MOVED, self._new.encode(), encode_body(Letter(what, Moved(self._at, content))))
 
 
+def led_by(key: bytes, rows: Rows) -> Iterator[Led]:
+    """All leads that name a person."""
+    for number in rows.numbers(key):
+        if LEAD_ROWS <= number < LEAD_ROWS + ROWS_OF_A_KIND:
+            content = rows.get(key, number)
+            assert content is not None
+            yield from _decode_led(content)
+
+
 def sold_by(key: bytes, rows: Rows) -> Iterator[Sold]:
     """All settled purchases of a person."""
     for number in rows.numbers(key):

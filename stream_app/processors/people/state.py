@@ -81,9 +81,11 @@ class Referred(msgspec.Struct, gc=False, array_like=True):
 
 
 class Led(msgspec.Struct, gc=False, array_like=True):
-    """A lead that this person made."""
+    """A lead that names this person."""
 
     id: str
+    client: str = ""
+    """Of theirs, that it names as well."""
 
 
 class IpCount(msgspec.Struct, gc=False, array_like=True):
