@@ -77,10 +77,11 @@ class LeadReferrals:
             yield record_id, Fact(CONVERSION, key, encode_body(purchase))
 
     def _deal(self, purchase: Purchase, deal: Entry) -> Purchase:
-        """With what the deal is worth. One that was won without a revenue has the currency of the reports."""
-        first, *later = deal.worths
+        """With what the deal is worth, and was when it was won: that may be heard of as late as any amendment. One that
+        was won without a revenue has the currency of the reports."""
+        first = deal.worths[0]
         currency = first.currency or self._exchange.base
-        amended = ((worth, _in_currency(worth, currency, self._exchange)) for worth in later)
+        amended = ((worth, _in_currency(worth, currency, self._exchange)) for worth in deal.worths)
         return msgspec.structs.replace(
             purchase,
             value=first.revenue,

@@ -67,6 +67,21 @@ def test_a_deal_won_without_a_revenue_is_paid_once_there_is_one(heard: int) -> N
     assert net.tally.sums["EUR", "earned"] == 50
 
 
+@pytest.mark.parametrize("before", [None, "1000"])
+def test_what_it_was_worth_when_it_was_won_may_be_heard_of_long_after(before: str | None) -> None:
+    """As an amendment of an hour before the deal."""
+    net = sold(before)
+    net.pass_time(T0 + 5 * DAY)
+    net.send(crm(WON, "lead", "won", ts=5 * DAY, event_id="u0", revenue="400"))
+    net.pass_time(T0 + 60 * DAY)
+    assert owed(net) == [("40.00", "approved")] if before is None else [("100.00", "approved")]
+    net = sold(before)
+    net.pass_time(T0 + 5 * DAY)
+    net.send(crm(WON - HOUR, "lead", "qualified", ts=5 * DAY, event_id="u0", revenue="400"))
+    net.pass_time(T0 + 60 * DAY)
+    assert owed(net) == [("100.00" if before else "40.00", "approved")]
+
+
 def test_what_is_no_reward_yet_cannot_be_reviewed() -> None:
     net = sold(None)
     net.pass_time(T0 + 2 * DAY)

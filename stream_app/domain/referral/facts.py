@@ -111,7 +111,7 @@ class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
     visits: tuple[Visit, ...] = ()
     contact: Contact = NO_CONTACT
     refunds: tuple[RefundLine, ...] = ()
-    """In order of time; of a deal its amendments."""
+    """In order of time; of a deal what it is worth since when."""
     withdrawn: str = ""
     """Event that took it back: a lead's status that was left. What followed from it before that stands, binding and
     rank: only the money goes."""
