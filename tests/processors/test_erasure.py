@@ -197,18 +197,18 @@ def test_somebody_of_whom_nothing_is_known_leaves_nothing_behind() -> None:
 
 
 def test_an_erasure_waits_for_every_task_to_have_come_to_its_time() -> None:
-    """What one that lies behind has yet to read may name them. It is asked each minute, the others once."""
+    """What one that lies behind has yet to read may name them. It is asked every ten seconds, the others once."""
     net = Net(program(referred=WELCOME), partitions=3)
     _, second, third = task_keys(3)
     net.silent = {second, third}
     family(net)
     net.send(erase(4 * DAY, "olga"))
     net.pass_time(T0 + 4 * DAY + DONE + 2 * HOUR)
-    assert net.counts["asked"] == 1 + 2 * 121
+    assert net.counts["asked"] == 1 + 2 * 721
     assert net.counts["erasures"] == 0
     net.silent = {third}
     net.pass_time(T0 + 4 * DAY + DONE + 3 * HOUR)
-    assert net.counts["asked"] == 1 + 2 * 121 + 1 + 60
+    assert net.counts["asked"] == 1 + 2 * 721 + 1 + 360
     assert "olga" in {user for user, *_ in net.rewards}
     net.silent = set()
     net.pass_time(T0 + 4 * DAY + DONE + 3 * HOUR + MINUTE)

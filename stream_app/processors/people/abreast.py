@@ -2,7 +2,7 @@
 
 A task may lie days behind the others: it died, or has a backlog. What it has yet to read may name somebody who is to
 be erased. So each is asked for itself, by a letter to a key of its partition; it answers once it is there, and whoever
-asks does so again, of those that have not answered, a minute later.
+asks does so again, of those that have not answered, ten seconds later.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from itertools import count
 from typing import Any
 
 from stream_app.domain.referral.facts import ABREAST, BEHIND, Abreast
-from stream_app.domain.times import MINUTE_MS
 from stream_app.engine.partitioning import partition_of
 from stream_app.engine.processor import Context
 from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.people.desk import Desk
 from stream_app.processors.people.state import Behind
 
+AGAIN_MS = 10_000
+"""After a restart all are found to be there as soon as they have looked how far their inputs go."""
 TASK = "\x1d"
 """Begins the key of a task: no id holds a control character."""
 
@@ -41,7 +42,7 @@ def are_all_at(desk: Desk, at: int, now: int) -> bool:
         del behind[at]
         return True
     if asked.due <= now:
-        asked.due = now + MINUTE_MS
+        asked.due = now + AGAIN_MS
         for task in asked.tasks:
             desk.send(BEHIND, tasks[task], desk.name, Abreast(at, task))
     return False
