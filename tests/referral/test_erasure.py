@@ -71,6 +71,24 @@ async def test_nothing_is_left_of_what_a_task_reads_days_later(
     assert {names_for(PARTITIONS)(name.encode()) for name in erased} & users, "they were erased, and kept what they had"
 
 
+async def test_what_was_open_is_judged_before_they_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All in one batch, time leaps past the erasure of somebody who used their own code at the checkout: the reward is
+    rejected for that, as where time goes step by step. It had been held as theirs who was erased."""
+    monkeypatch.setattr("stream_app.app.topology.random_names", names_for)
+    records, _ = world(5)
+    random = Random("codes 5")
+    for _, record, _ in records:
+        if record.get("goal") == "purchase" and random.random() < 0.2:
+            record["promo_code"] = f"K{random.randrange(9)}"
+    whole, _ = await outcome(records, 1, lambda: len(records), later=0)
+    steps, _ = await outcome(records, 1, lambda: 10, later=0)
+    assert whole["referral-rewards"] == steps["referral-rewards"]
+    assert any(
+        reward["reasons"] == ["own_code"] and reward["user_id"].startswith("erased-")
+        for reward in steps["referral-rewards"].values()
+    )
+
+
 async def test_tasks_that_nothing_ever_comes_to_hold_no_erasure_up() -> None:
     """They have no time."""
     shown, _ = await outcome(world(5)[0], 64, lambda: 40, days=4, later=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stream_app.processors.people.books import next_due
 from stream_app.processors.people.house import House
+from stream_app.processors.people.opened import next_settling
 from stream_app.processors.people.state import Person
 
 
@@ -14,7 +15,7 @@ def next_time(person: Person, house: House) -> int:
     erasing = person.erasing
     first = erased_at(erasing.at, house) if erasing is not None else 0
     waits = erasing is not None and (erasing.due != first or first in person.behind)
-    if not waits and (books := next_due(person.books, house.slack_ms)):
+    if books := next_settling(person.books) if waits else next_due(person.books, house.slack_ms):
         times.append(books)
     if erasing is not None and erasing.due:
         times.append(_when_all_are_at(first, person) or erasing.due)

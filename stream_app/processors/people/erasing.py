@@ -16,6 +16,7 @@ from stream_app.processors.people import abreast, clients, enrolling
 from stream_app.processors.people.desk import Desk
 from stream_app.processors.people.due import erased_at
 from stream_app.processors.people.moving import led_by, move, sold_by
+from stream_app.processors.people.opened import oldest
 from stream_app.processors.people.seen import may_come_again
 from stream_app.processors.people.state import Erasing
 
@@ -78,7 +79,9 @@ def proceed(desk: Desk, now: int) -> None:
         return
     if erasing.due == first and not erasing.listed and not abreast.are_all_at(desk, first, now):
         return  # a client is told when its user's time has come
-    waits = any(turn.at <= erasing.at for turn in books.turns) or bool(person.held or person.enrolling)
+    # What was booked is told as it stands, what is open would be judged without what is forgotten.
+    opens = 0 < oldest(books) <= erasing.at
+    waits = opens or any(turn.at <= erasing.at for turn in books.turns) or bool(person.held or person.enrolling)
     if waits and erasing.due == first:  # a day from now on: time may have leapt
         erasing.due = now + DAY_MS
     if waits and now < erasing.due:

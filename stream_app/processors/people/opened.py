@@ -131,6 +131,13 @@ def _first(page: OpenPage) -> OpenMoment:
     return page.first
 
 
+def oldest(books: Books) -> int:
+    """The time of the oldest open entry. 0: there is none."""
+    if books.pages:
+        return books.pages[0].first[0]
+    return books.open[0].moment[0] if books.open else 0
+
+
 def next_settling(books: Books) -> int:
     """When the oldest open entry can change no more; entries are booked in order. 0: there is none."""
     if books.pages:

@@ -29,6 +29,7 @@ def keep_books(desk: Desk, bindings: Bindings, now: int) -> None:
     """Keeps the books up to now."""
     person, house = desk.person, desk.house
     books = person.books
+    settled = now
     if person.erasing is not None:
         now = min(now, erased_at(person.erasing.at, house))  # what is not decided by then never is
     turns = [turn for turn in books.turns if turn.at + house.slack_ms <= now]
@@ -55,7 +56,7 @@ def keep_books(desk: Desk, bindings: Bindings, now: int) -> None:
     if grounds != books.grounds:
         books.grounds = grounds
         keeper.reassess()
-    keeper.settle(now)
+    keeper.settle(settled)
     keeper.booked.mature(now)
     for turn in turns:
         _take(desk, keeper.booked, turn)
