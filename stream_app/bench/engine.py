@@ -11,14 +11,12 @@ from typing import Any
 import msgspec
 
 from stream_app.bench import small
-from stream_app.bench.lab import BenchFailed, Say
+from stream_app.bench.lab import Committed, Say
 from stream_app.devtools.broker import Broker
 from stream_app.devtools.child import Child, module
 from stream_app.engine.partitioning import partition_of
 
 WARM_UP = 0.15
-_POLL_S = 0.05
-_STUCK_S = 60.0
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +60,7 @@ async def _measure(job: Job, bootstrap: str, home: Path, say: Say) -> dict[str, 
     path = home / "small.json"
     path.write_bytes(msgspec.json.encode(spec))
     with Child("small job", module(small.__name__, str(path)), home / "small.log") as worker:
-        return await _follow(worker, spec, total)
+        return await _follow(worker, spec, total, say)
 
 
 async def _create(spec: small.Spec, names: set[str]) -> None:
@@ -104,40 +102,13 @@ async def _size(spec: small.Spec) -> int:
     return sum(ends.values())
 
 
-async def _follow(worker: Child, spec: small.Spec, total: int) -> dict[str, Any]:
+async def _follow(worker: Child, spec: small.Spec, total: int, say: Say) -> dict[str, Any]:
     """Follows the committed offsets to the end of the log; the beginning is not measured."""
-    from aiokafka.admin import AIOKafkaAdminClient
-    from aiokafka.errors import KafkaError
-
-    client = AIOKafkaAdminClient(bootstrap_servers=spec.bootstrap)
-    await client.start()
-
-    async def committed() -> int:
-        try:
-            found = await client.list_consumer_group_offsets(spec.app_id)
-        except KafkaError:
-            return 0  # the coordinator is moving; the next look will tell
-        return sum(o.offset for tp, o in found.items() if tp.topic == spec.input and o.offset > 0)
-
-    async def until(wanted: float) -> tuple[int, float, float]:
-        last, since = -1, time.monotonic()
-        while True:
-            worker.check()
-            now = await committed()
-            at = time.monotonic()
-            if now >= wanted:
-                return now, at, worker.usage().cpu_s
-            if now != last:
-                last, since = now, at
-            if at - since > _STUCK_S:
-                raise BenchFailed(f"{now:,} of {total:,} committed, and no more; its log ends:\n{worker.log_tail()}")
-            await asyncio.sleep(_POLL_S)
-
-    try:
-        warm, began, cpu_before = await until(total * WARM_UP)
-        done, ended, cpu = await until(total)
-    finally:
-        await client.close()
+    async with Committed(spec.servers, spec.app_id, [spec.input]) as committed:
+        warm = await committed.reach(total * WARM_UP, total, "engine", worker, say)
+        began, cpu_before = time.monotonic(), worker.usage().cpu_s
+        done = await committed.reach(total, total, "engine", worker, say)
+        ended, cpu = time.monotonic(), worker.usage().cpu_s
     events, seconds, cpu_s = done - warm, ended - began, cpu - cpu_before
     return {
         "events": total,

@@ -24,6 +24,8 @@ from stream_app.simulator.feed import Feed
 from stream_app.simulator.records import TOPICS, Record
 
 READY_TIMEOUT_S = 180.0
+POLL_S = 0.1
+_STUCK_S = 120.0
 Say = Callable[[str], None]
 Offsets = dict[tuple[str, int], int]
 
@@ -162,17 +164,24 @@ class Deployment:
 
 
 class Committed:
-    """The committed offsets of a deployment's inputs, looked up again and again over one connection."""
+    """The committed offsets of a group's inputs, looked up again and again over one connection."""
 
-    def __init__(self, deployment: Deployment) -> None:
-        self._deployment = deployment
-        self._names = {topics.topic_name(topic, deployment.kafka) for topic in TOPICS}
+    def __init__(self, servers: list[str], group: str, inputs: Iterable[str]) -> None:
+        self._servers = servers
+        self._group = group
+        self._names = frozenset(inputs)
         self._client: Any = None
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> Committed:
+        """Those of a deployment."""
+        kafka = deployment.kafka
+        return cls(kafka.servers, kafka.app_id, (topics.topic_name(topic, kafka) for topic in TOPICS))
 
     async def __aenter__(self) -> Committed:
         from aiokafka.admin import AIOKafkaAdminClient
 
-        self._client = AIOKafkaAdminClient(bootstrap_servers=self._deployment.kafka.servers)
+        self._client = AIOKafkaAdminClient(bootstrap_servers=self._servers)
         await self._client.start()
         return self
 
@@ -184,7 +193,7 @@ class Committed:
         from aiokafka.errors import KafkaError
 
         try:
-            found = await self._client.list_consumer_group_offsets(self._deployment.kafka.app_id)
+            found = await self._client.list_consumer_group_offsets(self._group)
         except KafkaError:
             return {}  # the coordinator is moving; the next look will tell
         return {
@@ -194,6 +203,27 @@ class Committed:
     async def total(self) -> int:
         """Sum of all of them: input records whose commit is through (inputs begin at offset 0)."""
         return sum((await self.offsets()).values())
+
+    async def reach(self, wanted: float, total: int, name: str, worker: Child, say: Say) -> int:
+        """Waits until a worker has committed so many of all records; gives how many it has. Raises ChildFailed,
+        BenchFailed."""
+        last, since, told = -1, time.monotonic(), time.monotonic()
+        while True:
+            worker.check()
+            now = await self.total()
+            if now >= wanted:
+                return now
+            if now != last:
+                last, since = now, time.monotonic()
+            if time.monotonic() - since > _STUCK_S:
+                raise BenchFailed(
+                    f"{name}: {now:,} of {total:,} committed, and no more for {_STUCK_S:g} s; "
+                    f"the worker's log ends:\n{worker.log_tail()}"
+                )
+            if time.monotonic() - told > 5:
+                told = time.monotonic()
+                say(f"{name}: {now:,} of {total:,} committed")
+            await asyncio.sleep(POLL_S)
 
 
 def percentiles(values: list[float], *shares: float) -> list[float]:

@@ -84,7 +84,7 @@ class _Stage:
         self._static = static
         self._children: list[Child] = []
         self._second: Child | None = None
-        self._committed = Committed(deployment)
+        self._committed = Committed.of(deployment)
 
     async def __aenter__(self) -> _Stage:
         await self._committed.__aenter__()

@@ -194,6 +194,11 @@ class Spec(msgspec.Struct, kw_only=True):
     state_directory: str
 
     @property
+    def servers(self) -> list[str]:
+        """The brokers to ask first."""
+        return self.bootstrap.split(",")
+
+    @property
     def repartition(self) -> str:
         """Topic of letters between keys; this job writes none."""
         return f"{self.app_id}-repartition"
@@ -249,7 +254,7 @@ def run_worker(spec: Spec) -> None:
     )
     options = KafkaOptions(
         app_id=spec.app_id,
-        client_options={"bootstrap_servers": spec.bootstrap.split(",")},
+        client_options={"bootstrap_servers": spec.servers},
         state_directory=Path(spec.state_directory),
         task=TaskSettings(cache_entries=200_000 // spec.partitions),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from stream_app import metrics
 from stream_app.bench import profiling
-from stream_app.bench.lab import BenchFailed, Committed, Deployment, Lab
+from stream_app.bench.lab import POLL_S, BenchFailed, Committed, Deployment, Lab
 from stream_app.devtools import scrape
 from stream_app.devtools.child import Child
 from stream_app.devtools.scrape import Reading
@@ -19,8 +19,6 @@ EVENT_RATE = 250.0
 a commit finds few clients twice, as it is with live traffic of many visitors; and two million events last more than
 two hours: sessions close, grace passes and states settle from the second half hour on."""
 WARM_UP = 0.15
-_POLL_S = 0.1
-_STUCK_S = 120.0
 
 
 async def measure(lab: Lab) -> dict[str, Any]:
@@ -84,7 +82,7 @@ class _Run:
 
     async def follow(self) -> dict[str, Any]:
         began = time.monotonic()
-        async with Committed(self._deployment) as committed, scrape.client() as session:
+        async with Committed.of(self._deployment) as committed, scrape.client() as session:
             warm_done = await self._until(committed, self._total * WARM_UP)
             warm = await self._look(session)
             warm_at, warm_cpu = time.monotonic(), self._worker.usage().cpu_s
@@ -117,37 +115,21 @@ class _Run:
         }
 
     async def _until(self, committed: Committed, wanted: float) -> int:
-        """Waits until so many records are committed; gives how many are."""
-        last, since, told = -1, time.monotonic(), time.monotonic()
-        while True:
-            self._worker.check()
-            now = await committed.total()
-            if now >= wanted:
-                return now
-            if now != last:
-                last, since = now, time.monotonic()
-            if time.monotonic() - since > _STUCK_S:
-                raise BenchFailed(
-                    f"{self._deployment.name}: {now:,} of {self._total:,} committed, and no more for {_STUCK_S:g} s; "
-                    f"the worker's log ends:\n{self._worker.log_tail()}"
-                )
-            if time.monotonic() - told > 5:
-                told = time.monotonic()
-                self._deployment.say(f"{self._deployment.name}: {now:,} of {self._total:,} committed")
-            await asyncio.sleep(_POLL_S)
+        deployment = self._deployment
+        return await committed.reach(wanted, self._total, deployment.name, self._worker, deployment.say)
 
     async def _look(self, session: Any) -> Reading:
         for _ in range(50):
             if (found := await scrape.read(session, self._deployment.url())) is not None:
                 return found
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(POLL_S)
         raise BenchFailed(f"{self._deployment.url()}/metrics does not answer")
 
 
 async def drain(deployment: Deployment, worker: Child, total: int) -> None:
     """Waits until a worker has committed all of a preloaded log."""
-    async with Committed(deployment) as committed:
-        await _Run(deployment, worker, total, profile=False)._until(committed, total)  # noqa: SLF001  # same module
+    async with Committed.of(deployment) as committed:
+        await committed.reach(total, total, deployment.name, worker, deployment.say)
 
 
 def commits(end: Reading, begin: Reading) -> dict[str, Any]:

@@ -64,9 +64,11 @@ def check(file: Path, name: str, purchases: IO[str] | None, at: int | None, as_j
     if not chosen:
         fail(f"no programme {name!r} in {file}" if name else f"no [[programs]] in {file}")
     starts = at if at is not None else int(time.time()) * 1000
+    shown = {program.name for program in chosen}
     for given in settings.programs:
-        for doubt in doubts_of(settings, given) if given.name in {program.name for program in chosen} else ():
-            click.echo(f"{given.name}: {doubt}", err=True)
+        if given.name in shown:
+            for doubt in doubts_of(settings, given):
+                click.echo(f"{given.name}: {doubt}", err=True)
     for program in chosen:
         outcomes = try_out(program, examples, found.exchange, starts)
         if as_json:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from copy import copy
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
 from stream_app.domain import lead_events
 from stream_app.domain.lead_events import LeadFact, Status, Update
 from stream_app.domain.sources.model import Source
+
+T = TypeVar("T")
 
 MAX_HISTORY = 50
 """Statuses in the history: the first and the latest. So many amounts of one deal, too."""
@@ -168,10 +171,7 @@ def _note_worth(life: Life, update: Update) -> None:
         last = entry.worths[-1]
         if (last.revenue, last.profit, last.currency) == (worth.revenue, worth.profit, worth.currency):
             return
-    worths = (*entry.worths, worth)
-    if len(worths) > MAX_HISTORY:
-        worths = (worths[0], *worths[1 - MAX_HISTORY :])
-    life.entries[-1] = msgspec.structs.replace(entry, worths=worths)
+    life.entries[-1] = msgspec.structs.replace(entry, worths=tuple(shown([*entry.worths, worth])))
 
 
 def worth_now(life: Life) -> None:
@@ -180,6 +180,6 @@ def worth_now(life: Life) -> None:
         life.entries[-1] = _worth(life.entries[-1], life)
 
 
-def shown(entries: list[Entry]) -> list[Entry]:
+def shown(entries: list[T]) -> list[T]:
     """Of a long history the first entry and the latest."""
     return entries if len(entries) <= MAX_HISTORY else [entries[0], *entries[1 - MAX_HISTORY :]]
