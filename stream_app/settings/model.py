@@ -38,6 +38,15 @@ _NAME = r"^[A-Za-z0-9._-]{1,200}$"
 _NAME_ALLOWED = "1–200 letters, digits, '.', '_' and '-'"
 _CURRENCY = r"^[A-Z]{3}$"
 _CURRENCY_ALLOWED = "three capital letters (ISO 4217), as EUR"
+
+
+def _no_currency(code: str) -> str:
+    """What is wrong with a currency that is none; empty: nothing. So is "", where another one is meant then."""
+    from stream_app.domain.money import MINOR_UNITS
+
+    return f'= "{code}" is no currency; allowed: {_CURRENCY_ALLOWED}' if code and code not in MINOR_UNITS else ""
+
+
 _AMOUNT = r"^\d+(\.\d+)?%?$"
 _AMOUNT_ALLOWED = 'a percentage as "10%" or an amount as "15.00"'
 
@@ -365,11 +374,22 @@ class Site(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = "EUR"
 
     def problems(self) -> Found:
-        """A time zone nobody knows."""
+        """A domain, time zone or currency nobody knows."""
+        from stream_app.domain.sources.hosts import split_url
+
+        for domain in self.own_domains:
+            bare = domain.strip().lstrip(".")
+            if split_url(bare if "//" in bare else f"//{bare}") is None:
+                yield (
+                    "own_domains",
+                    f'= "{domain}" is no domain; allowed: as shop.example.com, which means its subdomains too',
+                )
         try:
             ZoneInfo(self.timezone)
         except (KeyError, OSError, ValueError):  # ZoneInfoNotFoundError is a KeyError
             yield "timezone", f'= "{self.timezone}" is not a time zone; allowed: an IANA name as Europe/Riga'
+        if wrong := _no_currency(self.currency):
+            yield "currency", wrong
 
 
 Field = Literal[
@@ -442,6 +462,19 @@ class Sources(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         _key("Hosts, with or without a path, that are never a source: payment, log-in. A leading dot is the same."),
     ] = ()
     rules: Annotated[tuple[SourceRule, ...], _key("Channels of your own, before the built-in ones.")] = ()
+
+    def problems(self) -> Found:
+        """Referrers without a host."""
+        from stream_app.domain.sources.matching import split_pattern
+
+        for referrer in self.excluded_referrers:
+            try:
+                split_pattern(referrer.partition("://")[2] or referrer)
+            except ValueError:
+                yield (
+                    "excluded_referrers",
+                    f'= "{referrer}" names no host; allowed: as paypal.com or bank.example/3ds, subdomains too',
+                )
 
 
 class Sessions(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -615,6 +648,11 @@ class Costs(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def problems(self) -> Found:
         """Rates and multipliers of nothing."""
+        if wrong := _no_currency(self.base_currency):
+            yield "base_currency", wrong
+        for code in self.rates:
+            if wrong := _no_currency(code):
+                yield f'rates."{code}"', wrong
         for name in ("rates", "multipliers"):
             for key, value in getattr(self, name).items():
                 if not (value.is_finite() and value > 0):
@@ -678,9 +716,17 @@ class Counters(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     plans: Annotated[tuple[Plan, ...], _key("Planned figures by month and campaign.")] = ()
 
     def problems(self) -> Found:
-        """A dimension named twice."""
+        """What is named twice."""
         for name in sorted({name for name in self.dimensions if self.dimensions.count(name) > 1}):
             yield "dimensions", f'has "{name}" twice'
+        planned = set()
+        for plan in self.plans:
+            names = (plan.campaign, plan.source, plan.medium)
+            for figure in plan.figures:
+                one = (plan.month, *(name.strip().casefold() for name in names), figure)
+                if one in planned:
+                    yield "plans", f"{figure} of {one[1] or 'everything'} in {plan.month} is planned twice"
+                planned.add(one)
 
 
 class ReferredReward(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -873,6 +919,9 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ):
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield section, f'has the name "{name}" twice'
+        base = self.costs.base_currency or self.site.currency
+        if self.costs.rates.get(base, 1) != 1:
+            yield f'costs.rates."{base}"', f"{base} is the base currency itself; allowed: rates of others"
         yield from self._misspelt_channels()
 
     def _misspelt_channels(self) -> Found:

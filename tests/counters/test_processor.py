@@ -310,9 +310,10 @@ def test_whatever_is_counted_and_taken_back_sums_add_up_over_keys(seed: int) -> 
 
 
 def test_plans_are_met_by_the_days_of_their_month() -> None:
-    """By campaign in any letter case, and for everything; other months and campaigns do not count."""
+    """By campaign, source and medium in any letter case, and for everything; others and other months do not count."""
     plans = (
-        Plan("2026-02", "spring", figures={"leads": Decimal(4), "cost": Decimal(100)}),
+        Plan("2026-02", "spring", "Google", "CPC", figures={"leads": Decimal(4), "cost": Decimal(100)}),
+        Plan("2026-02", "spring", "bing", figures={"sql": Decimal(4)}),
         Plan("2026-02", figures={"sessions": Decimal(10)}),
     )
     desk = Desk(CounterRules(timezone="Europe/Riga", plans=plans))

@@ -135,6 +135,28 @@ def test_all_problems_are_named_at_once() -> None:
         ({"goals": {"name": "x"}}, "goals", "list of tables"),
         ({"site": {"timezone": "Mars/Olympus"}}, "site.timezone", "Europe/Riga"),
         ({"site": {"currency": "euro"}}, "site.currency", "ISO 4217"),
+        ({"site": {"currency": "BTC"}}, "site.currency", "ISO 4217"),
+        ({"site": {"own_domains": ["shop.example.com", "*.example.com"]}}, "site.own_domains", '"*.example.com"'),
+        ({"sources": {"excluded_referrers": ["a.example", "*.bank.example"]}}, "sources.excluded_referrers", '"*.bank'),
+        ({"sources": {"excluded_referrers": ["two words"]}}, "sources.excluded_referrers", "bank.example/3ds"),
+        ({"costs": {"base_currency": "XXX"}}, "costs.base_currency", "ISO 4217"),
+        ({"costs": {"rates": {"ABC": "2"}}}, 'costs.rates."ABC"', "ISO 4217"),
+        ({"costs": {"base_currency": "EUR", "rates": {"USD": 1, "EUR": "2"}}}, 'costs.rates."EUR"', "base currency"),
+        ({"site": {"currency": "USD"}, "costs": {"rates": {"USD": "2"}}}, 'costs.rates."USD"', "base currency"),
+        (
+            {
+                "counters": {
+                    "plans": [
+                        {"month": "2026-03", "campaign": "Spring", "figures": {"leads": 1, "cost": 2}},
+                        {"month": "2026-03", "campaign": "spring ", "figures": {"leads": 3, "value": 2}},
+                        {"month": "2026-04", "campaign": "spring", "figures": {"leads": 3}},
+                        {"month": "2026-03", "figures": {"leads": 3}},
+                    ]
+                }
+            },
+            "counters.plans",
+            "leads of spring in 2026-03 is planned twice",
+        ),
         ({"sessions": {"timeout_minutes": 476}}, "sessions.timeout_minutes", "475"),
         ({"sessions": {"campaign_timeout_days": 0}}, "sessions.campaign_timeout_days", "730"),
         ({"kafka": {"replication": 1, "min_insync_replicas": 2}}, "kafka.min_insync_replicas", "replication = 1"),

@@ -33,14 +33,14 @@ class Plans:
             return [plan for plan in self._plans if not plan.campaign]
         if dimension != "campaign":
             return []
-        source, medium, campaign = keys
+        source, medium, campaign = (key.casefold() for key in keys)
         return [
             plan
             for plan in self._plans
             if plan.campaign
-            and plan.campaign.casefold() == campaign.casefold()
-            and plan.source in {"", source}
-            and plan.medium in {"", medium}
+            and plan.campaign.casefold() == campaign
+            and plan.source.casefold() in {"", source}
+            and plan.medium.casefold() in {"", medium}
         ]
 
     def completion(self, plans: Sequence[Plan], day: Callable[[int], Figures | None]) -> bytes:
