@@ -329,7 +329,8 @@ class Web(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token: Annotated[
         str,
         _key(
-            "Bearer token that lookups of a single client need; the same on all workers. Empty: lookups are off.",
+            "Bearer token that lookups of a single client need, beyond loopback counters and the dashboard, too; the "
+            "same on all workers. Empty: they are off.",
             secret=True,
         ),
     ] = ""

@@ -65,11 +65,22 @@ def test_all_ways_lead_to_the_same_kafka() -> None:
 def test_containers_run_with_valid_settings() -> None:
     """The mounted file and the environment of the containers make valid settings."""
     environment = COMPOSE["services"]["worker"]["environment"]
+    simulated, command = COMPOSE["services"]["simulator"]["environment"], COMPOSE["services"]["simulator"]["command"]
     settings = load(ROOT / "deploy" / "stream-app.toml", environment)
     assert settings.kafka.bootstrap == "kafka:19092"
     assert settings.web.host == "0.0.0.0"
+    assert (
+        load(ROOT / "deploy" / "stream-app.toml", simulated).programs[0].name == command[command.index("--program") + 1]
+    )
     grace_s = int(COMPOSE["services"]["worker"]["stop_grace_period"].removesuffix("s"))
     assert grace_s > settings.engine.shutdown_deadline_s, "the worker must have the time it takes for itself"
+
+
+def test_the_dashboard_in_containers_has_figures() -> None:
+    """Inside its container a worker listens on more than loopback, so without a token it would show none to anybody."""
+    default = COMPOSE["services"]["worker"]["environment"]["STREAM_APP_WEB__TOKEN"]
+    assert default == "${STREAM_APP_WEB__TOKEN:-demo}"
+    assert "token `demo`" in (ROOT / "README.md").read_text()
 
 
 def test_everything_published_is_on_loopback() -> None:

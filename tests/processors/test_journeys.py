@@ -177,6 +177,20 @@ def test_lateness_is_a_property_of_the_record() -> None:
     assert caught.value.reason == "too_late"
 
 
+@pytest.mark.parametrize(
+    ("at", "unit"), [(T0 // 1_000, "seconds"), (T0 * 1_000, "microseconds"), (T0 * 1_000_000, "nanoseconds")]
+)
+def test_times_in_another_unit_are_told_as_such(at: int, unit: str) -> None:
+    """The most frequent mistake of a new tracker; whatever else is refused is not called one."""
+    for topic in ("clicks", "conversions"):
+        record = (click(0, "a") if topic == "clicks" else conversion(0, "a"))[1]
+        for occurred_at, told in ((at, True), (T0 - 500 * DAY, False), (0, False), (T0 + DAY, False), (-1, False)):
+            with pytest.raises(Rejected) as caught:
+                processor().decoder(topic)(None, json.dumps(record | {"occurred_at": occurred_at}).encode(), T0 + HOUR)
+            assert (f"in {unit}? milliseconds are expected" in caught.value.detail) == told
+            assert told or "?" not in caught.value.detail
+
+
 @pytest.mark.parametrize("at", [10**30, -(10**30), 253_402_300_800_000, -1])
 def test_absurd_times_are_refused(at: int) -> None:
     """With any record timestamp, however absurd that is itself."""

@@ -14,7 +14,7 @@ from stream_app.domain.referral.links import NO_CODE, LinkReader
 from stream_app.domain.rules import JourneyRules
 from stream_app.domain.sources.model import DIRECT, Source
 from stream_app.domain.sources.resolver import SourceResolver
-from stream_app.domain.times import LATEST_MS, MINUTE_MS, to_ms
+from stream_app.domain.times import DAY_MS, LATEST_MS, MINUTE_MS, to_ms
 from stream_app.engine.processor import Decoder, Rejected
 
 CLOCK_SKEW_MS = 5 * MINUTE_MS
@@ -27,12 +27,25 @@ def direct_source(resolver: SourceResolver) -> Source:
     return resolver.resolve("", "").source or DIRECT
 
 
-def _untimely(age: int, limit_ms: int, limit: str) -> Rejected:
+_UNITS = (("seconds", 1_000, 1), ("microseconds", 1, 1_000), ("nanoseconds", 1, 1_000_000))
+"""What trackers send in place of milliseconds, and how much that is."""
+_UNIT_WITHIN_MS = 366 * DAY_MS
+
+
+def _untimely(at: int, ts: int, limit_ms: int, limit: str) -> Rejected:
     """Why a record's time is refused: a property of the record alone (semantics 2)."""
-    if age > limit_ms:
-        return Rejected("too_late", f"occurred_at: {age // MINUTE_MS} min before it arrived, more than {limit}")
-    if age < -CLOCK_SKEW_MS:
-        return Rejected("clock_skew", "occurred_at: more than 5 min after it arrived")
+    age = ts - at
+    if age > limit_ms or age < -CLOCK_SKEW_MS:
+        for unit, up, down in _UNITS:
+            if abs(ts - at * up // down) < _UNIT_WITHIN_MS < abs(age):
+                hint = f"; in {unit}? milliseconds are expected"
+                break
+        else:
+            hint = ""
+        if age > limit_ms:
+            minutes = age // MINUTE_MS
+            return Rejected("too_late", f"occurred_at: {minutes} min before it arrived, more than {limit}{hint}")
+        return Rejected("clock_skew", f"occurred_at: more than 5 min after it arrived{hint}")
     return Rejected("bad_field", "occurred_at: expected a time between 1970 and 9999")
 
 
@@ -80,7 +93,7 @@ def click_decoder(
             at = to_ms(at)  # type: ignore[arg-type]
         age = ts - at
         if not -CLOCK_SKEW_MS <= age <= grace_ms or not 0 <= at <= LATEST_MS:
-            raise _untimely(age, grace_ms, "grace")
+            raise _untimely(at, ts, grace_ms, "grace")
         user_agent = click.user_agent
         if user_agent and is_bot[user_agent]:
             return Hit(at, click.event_id, BOT, client=client)
@@ -147,7 +160,7 @@ class ConversionDecoder:
         at = moment(conversion.occurred_at)
         age = ts - at
         if not -CLOCK_SKEW_MS <= age <= self._life_ms or not 0 <= at <= LATEST_MS:
-            raise _untimely(age, self._life_ms, "the life of a client's state")
+            raise _untimely(at, ts, self._life_ms, "the life of a client's state")
         value = money_of(conversion.value, conversion.currency, self._currency, "value")
         profit = money_of(conversion.profit, conversion.currency, self._currency, "profit")
         amount = value if value is not None else profit
