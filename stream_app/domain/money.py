@@ -139,3 +139,14 @@ def split(total: int, weights: Sequence[int]) -> list[int]:
         for i in sorted(range(len(shares)), key=remainders.__getitem__, reverse=True)[:left]:
             shares[i] += 1
     return shares
+
+
+def with_value(
+    value: tuple[tuple[str, Decimal], ...], amount: Decimal | None, currency: str
+) -> tuple[tuple[str, Decimal], ...]:
+    """Amounts by currency with one more."""
+    if amount is None:
+        return value
+    amounts = dict(value)
+    amounts[currency] = add(amounts.get(currency, Decimal(0)), amount)
+    return tuple(sorted(amounts.items()))

@@ -8,7 +8,7 @@ from stream_app.domain import money, paths, persons, refunds
 from stream_app.domain.credit import CreditModels
 from stream_app.domain.hits import Hit
 from stream_app.domain.ids import conversion_id
-from stream_app.domain.journey import Journey, Ordered, Session, Touchpoint, with_value
+from stream_app.domain.journey import Journey, Ordered, Session, Touchpoint
 from stream_app.domain.records import (
     AttributedConversion,
     AttributedSession,
@@ -71,7 +71,7 @@ class Views:
         conversions = session.conversions - len(lost)
         for conversion in lost:
             if conversion.value is not None:
-                value = with_value(value, -conversion.value, conversion.currency)
+                value = money.with_value(value, -conversion.value, conversion.currency)
         if lost:
             value = tuple(amount for amount in value if amount[1])
         # By position, in the order of the fields: half the time of naming all 36, and this is done for every output.

@@ -8,9 +8,10 @@ from decimal import Decimal
 
 import msgspec
 
+from stream_app.domain.captures import codes_of
 from stream_app.domain.client import Client, Frozen
 from stream_app.domain.contacts import unpacked
-from stream_app.domain.journey import Session, codes_of
+from stream_app.domain.journey import Session
 from stream_app.domain.records import AttributedConversion, AttributedSession
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.facts import Purchase, RefundLine, Visits, person_of

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from stream_app.domain.hits import KIND_OF_CLICK, Hit
-from stream_app.domain.journey import Fold, Journey
+from stream_app.domain.journey import Journey
 from stream_app.domain.rules import JourneyRules, SessionRules
+from stream_app.domain.sessionization import Fold
 from stream_app.domain.sources import Source
 
 from .scores import Score

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from stream_app.domain.hits import CONVERSION, LINK_CLICK, PAGE_VIEW, Hit, Sale
-from stream_app.domain.journey import MAX_TOUCHPOINTS, Fold, Journey, Session
+from stream_app.domain.journey import Journey, Session
 from stream_app.domain.rules import JourneyRules, SessionRules
+from stream_app.domain.sessionization import MAX_TOUCHPOINTS, Fold
 from stream_app.domain.sources.model import DIRECT, Source
 
 MINUTE = 60_000

@@ -28,14 +28,19 @@ TESTS = (
     "tests/processors/test_journeys_properties.py",
 )
 PATIENCE_S = 600
-JOURNEY = "domain/journey.py"
+SESSIONIZATION = "domain/sessionization.py"
 CLIENT = "domain/client.py"
+TIMELINE = "domain/timeline.py"
+HORIZONS = "domain/horizons.py"
 VIEWS = "domain/views.py"
 PERSONS = "domain/persons.py"
 ORDERS = "domain/orders.py"
 PUBLISHING = "processors/journeys/publishing.py"
 CONVERSIONS = "processors/journeys/conversions.py"
 JOURNEYS = "processors/journeys/processor.py"
+SETTLING = "processors/journeys/settling.py"
+EXPIRY = "processors/journeys/expiry.py"
+HEARING = "processors/journeys/hearing.py"
 PROMOS = "processors/journeys/promos.py"
 CODES = "processors/codes.py"
 
@@ -50,7 +55,7 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = (
-    Mutation("timeout off by one", JOURNEY,
+    Mutation("timeout off by one", SESSIONIZATION,
              "if at - session.ended_at >= self.timeout_ms:\n            return \"timeout\"",
              "if at - session.ended_at > self.timeout_ms:\n            return \"timeout\""),
     Mutation("< for <= on lookback", VIEWS, "for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at)",
@@ -58,12 +63,13 @@ MUTATIONS = (
     Mutation("touchpoint at the conversion's own time left out", VIEWS,
              "for touchpoint in journey.touchpoints if oldest <= touchpoint.at <= at)",
              "for touchpoint in journey.touchpoints if oldest <= touchpoint.at < at)"),
-    Mutation("< for <= on campaign timeout", JOURNEY, "at - last.at <= self.campaign_timeout_ms",
+    Mutation("< for <= on campaign timeout", SESSIONIZATION, "at - last.at <= self.campaign_timeout_ms",
              "at - last.at < self.campaign_timeout_ms"),
     Mutation("wrong tie order", "domain/hits.py", "return (hit.at, hit.id, hit.kind)",
              "return (hit.at, hit.kind, hit.id)"),
-    Mutation("midnight in UTC", JOURNEY, "LocalDays(rules.timezone)", 'LocalDays("UTC")'),
-    Mutation("the later duplicate stands", CLIENT, "if (other.at, hits.content(other)) <= (hit.at, hits.content(hit)):",
+    Mutation("midnight in UTC", SESSIONIZATION, "LocalDays(rules.timezone)", 'LocalDays("UTC")'),
+    Mutation("the later duplicate stands", TIMELINE,
+             "if (other.at, hits.content(other)) <= (hit.at, hits.content(hit)):",
              "if (other.at, hits.content(other)) >= (hit.at, hits.content(hit)):"),
     Mutation("lost retraction", PUBLISHING, "for record_id in [other for other in published if other not in exists]:",
              "for record_id in [other for other in published if other not in exists and False]:"),
@@ -77,7 +83,8 @@ MUTATIONS = (
              "self._move(client, counted, counter.conversion(client_id, client, frozen, record), context)",
              "self._move(client, counted and counter.conversion(client_id, client, frozen, record),"
              " counter.conversion(client_id, client, frozen, record), context)"),
-    Mutation("double refund", CLIENT, "head.refunds = tuple(refund for refund in head.refunds if refund.at >= horizon)",
+    Mutation("double refund", TIMELINE,
+             "head.refunds = tuple(refund for refund in head.refunds if refund.at >= horizon)",
              "pass"),
     Mutation("a refund takes more than is left", "domain/refunds.py",
              "value = left if refund.value is None else min(refund.value, left)",
@@ -85,7 +92,7 @@ MUTATIONS = (
     Mutation("refunds of other clients ignored", CONVERSIONS, "asked += ruling.refunds", "pass"),
     Mutation("late link applied backwards", PERSONS, "return self.since <= at and", "return"),
     Mutation("a link that ended goes on", PERSONS, "(not self.until or at < self.until)", "True"),
-    Mutation("anonymous sessions before the first id are nobody's", JOURNEY,
+    Mutation("anonymous sessions before the first id are nobody's", "domain/owners.py",
              "Owner(session.number if owners else 0,", "Owner(session.number,"),
     Mutation("another user's sessions on the same client are seen", PERSONS, 'seen = {"", user}',
              "seen = {owner.user for owner in owners}"),
@@ -105,19 +112,19 @@ MUTATIONS = (
     Mutation("thirteen months are twelve", ORDERS, "WAIT_MS = 396 * DAY_MS", "WAIT_MS = 365 * DAY_MS"),
     Mutation("old states are not published anew", "processors/journeys/codec.py",
              "client.anew = client.snapshot_changed = True", "client.snapshot_changed = True"),
-    Mutation("the horizon passes what has not settled", "processors/journeys/processor.py",
+    Mutation("the horizon passes what has not settled", SETTLING,
              "until = min(horizon, client.recents[0].at) if client.recents else horizon", "until = horizon"),
-    Mutation("code: nothing waits for the answer", CLIENT, "until = min(until, promo.at)", "pass"),
-    Mutation("code: commits count from the conversion, not from the leap", CLIENT,
-             "if not promo.overdue or revision < promo.overdue + HOLD_COMMITS:", "if not promo.overdue:"),
+    Mutation("code: nothing waits for the answer", HORIZONS, "until = min(until, promo.at)", "pass"),
+    Mutation("code: commits count from the conversion, not from the leap", HORIZONS,
+             "if not promo.overdue or revision < promo.overdue + clients.HOLD_COMMITS:", "if not promo.overdue:"),
     Mutation("code: a question is forgotten when time leaps", CODES,
              "if page.overdue and context.revision >= page.overdue + HOLD_COMMITS:", "if True:"),
     Mutation("code: whoever asked before is not told", CODES, "told.update(name for name in everybody if",
              "told.update(name for name in asking if"),
-    Mutation("code: an answer is not folded anew", JOURNEYS, "heard.refold = True", "pass"),
-    Mutation("code: answers are lost when a client is loaded", CLIENT,
+    Mutation("code: an answer is not folded anew", HEARING, "heard.refold = True", "pass"),
+    Mutation("code: answers are lost when a client is loaded", TIMELINE,
              "arrivals=promos.arrivals(stored.promos) if stored.promos else promos.NONE", "arrivals=promos.NONE"),
-    Mutation("code: what settles is folded without the answer", CLIENT,
+    Mutation("code: what settles is folded without the answer", TIMELINE,
              "apply(snapshot, hit, client_id, orders, arrivals)", "apply(snapshot, hit, client_id, orders)"),
     Mutation("code: when the programme runs does not matter", PROMOS,
              "program is not None and program.runs_at(at)", "program is not None"),
@@ -125,11 +132,12 @@ MUTATIONS = (
              "is_arrival=promo.is_arrival or self._is_active(spans, promo.at)"),
     Mutation("code: the end of an enrolment does not matter", "domain/referral/facts.py",
              "if since <= at and (not until or at < until)", "if since <= at"),
-    Mutation("code: equal ones in a session are two", JOURNEY,
+    Mutation("code: equal ones in a session are two", SESSIONIZATION,
              "if _same(source, session.latest):\n                return", "if False:\n                return"),
-    Mutation("code: it is not its session's latest", JOURNEY, "            session.latest = source\n        name =",
+    Mutation("code: it is not its session's latest", SESSIONIZATION,
+             "            session.latest = source\n        name =",
              "            pass\n        name ="),
-    Mutation("code: off the site it becomes its session's latest", JOURNEY,
+    Mutation("code: off the site it becomes its session's latest", SESSIONIZATION,
              "if session is not None and not sale.offline:", "if session is not None:"),
     Mutation("code: a program's counts", PROMOS, "or sale.late or sale.bot:", "or sale.late:"),
     Mutation("code: beyond grace it is asked for", PROMOS, "or sale.late or sale.bot:", "or sale.bot:"),
@@ -137,10 +145,10 @@ MUTATIONS = (
              "next((s for (_, c), s in known.items() if c == code), None)"),
     Mutation("code: what waits counts as within grace", JOURNEYS,
              "if client.recents[-clients.MAX_RECENT - 1].at >= horizon:", "if True:"),
-    Mutation("code: a client is forgotten before its answer", JOURNEYS,
+    Mutation("code: a client is forgotten before its answer", EXPIRY,
              "stored.linked or stored.orders or stored.held or stored.promos)",
              "stored.linked or stored.orders or stored.held)"),
-    Mutation("ids of a time when they were many are used again", CLIENT,
+    Mutation("ids of a time when they were many are used again", TIMELINE,
              "            or client.ids is not None\n", ""),
     Mutation("grace is exclusive", "processors/journeys/decoding.py", "<= age <= grace_ms", "<= age < grace_ms"),
 )  # fmt: skip

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from stream_app.domain import client as clients
-from stream_app.domain import promos
+from stream_app.domain import hits, promos
 from stream_app.domain.rules import Goal, JourneyRules, SessionRules
 from stream_app.domain.sources.resolver import SourceResolver
 from stream_app.domain.sources.rules import SourceRules
@@ -362,5 +362,5 @@ def _rules(given: dict[str, Any]) -> SourceRules:
 
 def test_codes_compare_without_case_and_unreadable_ones_are_none() -> None:
     """As people compare them."""
-    sale = clients.hits.Sale("purchase", promo_code=" ＡNNA ", invite_code="a\x07b")
+    sale = hits.Sale("purchase", promo_code=" ＡNNA ", invite_code="a\x07b")
     assert promos.codes_of(sale) == ("anna",)

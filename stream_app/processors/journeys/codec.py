@@ -6,10 +6,11 @@ import msgspec
 
 from stream_app.domain import client as clients
 from stream_app.domain import hits
-from stream_app.domain.client import Client, Frozen, Kept, Stored, Timeline
+from stream_app.domain.client import Client, Frozen, Kept, Stored
 from stream_app.domain.hits import Hit
 from stream_app.domain.journey import Journey, Owner
 from stream_app.domain.persons import Others
+from stream_app.domain.timeline import Timeline
 from stream_app.engine.processor import Rows
 
 FIRST_ORDER_ROW = 1 << 31

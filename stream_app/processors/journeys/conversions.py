@@ -10,9 +10,10 @@ from stream_app.domain import persons
 from stream_app.domain.client import Client, Frozen, Told
 from stream_app.domain.hits import Hit
 from stream_app.domain.ids import content_digest
-from stream_app.domain.journey import Captured, Converted, Fold
+from stream_app.domain.journey import Captured, Converted
 from stream_app.domain.records import AttributedConversion
 from stream_app.domain.refunds import Refund
+from stream_app.domain.sessionization import Fold
 from stream_app.domain.views import Views
 from stream_app.engine.processor import Context
 from stream_app.processors.facts import Teller, tell, tellers_of

@@ -7,17 +7,17 @@ it differs from what was published; what was published and is not there any more
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from operator import is_
 
 import msgspec
 
 from stream_app.domain import client as clients
 from stream_app.domain import persons
+from stream_app.domain.captures import codes_of
 from stream_app.domain.client import Client, Frozen, Published
 from stream_app.domain.hits import Hit
 from stream_app.domain.ids import content_digest, conversion_id, link_id
-from stream_app.domain.journey import Converted, Ordered, Session, codes_of
+from stream_app.domain.journey import Ordered, Session
 from stream_app.domain.records import CONVERSIONS, SESSIONS, AttributedConversion, AttributedSession
 from stream_app.domain.times import LATEST_MS
 from stream_app.domain.views import Views
@@ -25,32 +25,14 @@ from stream_app.engine.processor import Context
 from stream_app.processors.facts import Fact, Teller, encode_body, tell, tellers_of
 from stream_app.processors.journeys import orders
 from stream_app.processors.journeys.conversions import Conversions, digest_of
+from stream_app.processors.journeys.hearing import Heard
+from stream_app.processors.journeys.intake import Late
 from stream_app.processors.journeys.settled import Settled
 from stream_app.processors.journeys.writing import Writer, encode_record, with_revision
 from stream_app.processors.links import PERSON_LINK
 
 _encode_apart = msgspec.msgpack.Encoder(decimal_format="string").encode
 _NONE: frozenset[int] = frozenset()
-
-
-@dataclass(slots=True)
-class Late:
-    """What came behind everything that is settled."""
-
-    conversions: list[Converted] = field(default_factory=list)
-    refunds: list[Hit] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Heard:
-    """What other keys have told in this commit."""
-
-    orders: set[int] = field(default_factory=set)
-    """Orders with another ruling."""
-    since: int = LATEST_MS
-    """The earliest conversion, by its time, that may see other touchpoints of its user's other clients."""
-    refold: bool = False
-    """A conversion has turned out to be an arrival, or to be none."""
 
 
 class Publisher:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from stream_app.domain import client as clients
+from stream_app.domain import horizons
 from stream_app.domain.client import Client
 from stream_app.domain.hits import Hit
 from stream_app.domain.times import LATEST_MS
@@ -38,6 +38,6 @@ class Writer:
         """Counts `after` in place of `before`; gives it back."""
         if self.counter is not None and before != after:
             stored = client.stored
-            held = clients.held_from(stored) if stored.promos else LATEST_MS
+            held = horizons.held_from(stored) if stored.promos else LATEST_MS
             stored.counts = self.counter.move(before, after, stored.counts, context, held)
         return after
