@@ -284,8 +284,7 @@ def nps(answers: Iterable[tuple[datetime, str, int]]) -> Fraction | None:
 
 
 def rates(key: Key, counter: Mapping[str, Any], base: str) -> dict[str, Fraction]:
-    window, _, dimension, _, currency = key
-    has_cost = dimension not in {"landing", "owner", "refusal_reason"} and not dimension.startswith("segment.")
+    window, _, _, _, currency = key
     c, s = defaultdict(int, counter["counts"]), defaultdict(Fraction, counter["sums"])
     if currency != base:
         c = defaultdict(int)
@@ -302,15 +301,15 @@ def rates(key: Key, counter: Mapping[str, Any], base: str) -> dict[str, Fraction
     if window in {"1d", "total"}:
         wanted |= {
             "cpc": (cost, s["ad_clicks"]),
-            "drr": (cost, revenue if has_cost else 0),
+            "drr": (cost, revenue),
             "roas": (net, cost),
             "romi": (revenue - cost, cost),
             "roi": (s["profit"] - cost, cost),
         }
         if currency == base:
             wanted |= {
-                "cpl": (cost, c["leads"] if has_cost else 0),
-                "cpa": (cost, c["conversions"] if has_cost else 0),
+                "cpl": (cost, c["leads"]),
+                "cpa": (cost, c["conversions"]),
                 "click_cr": (c["leads"], s["ad_clicks"]),
                 "arpu": (revenue, c["clients"]),
             }

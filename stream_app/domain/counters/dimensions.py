@@ -41,7 +41,6 @@ SHOWN: Final = (*(name for name in FIELDS if name != BY_ID), f"{SEGMENT}NAME")
 
 _PREFIX: Final = dict(zip(FIELDS, b"acskpgtnlori", strict=True))
 _SEGMENT_PREFIX: Final = ord("x")
-_COSTLESS: Final = frozenset(("landing", "owner", "refusal_reason"))
 KEY_SIZE: Final = 13
 _MAX_REMEMBERED: Final = 20_000
 
@@ -57,11 +56,6 @@ def fields_of(dimension: str) -> tuple[str, ...]:
 def is_shown(dimension: str) -> bool:
     """Whether there are counters of that dimension."""
     return dimension == "all" or (dimension != BY_ID and bool(fields_of(dimension)))
-
-
-def is_costed(dimension: str) -> bool:
-    """Whether rows of costs have the keys of that dimension: elsewhere it is not known what anything cost."""
-    return dimension not in _COSTLESS and not dimension.startswith(SEGMENT)
 
 
 def prefix_of(dimension: str) -> bytes:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from stream_app.domain import money
-from stream_app.domain.counters.dimensions import GOALS, fields_of, is_costed
+from stream_app.domain.counters.dimensions import GOALS, fields_of
 from stream_app.domain.counters.figures import (
     AD_CLICKS,
     AMOUNTS,
@@ -230,7 +230,7 @@ class Renderer:
         if kind < DAY:
             shown, rest = self._short_window(figures.counts, currency)
         else:
-            shown, rest = self._by_counts(figures.counts, currency, plan, figures, costed=is_costed(dimension))
+            shown, rest = self._by_counts(figures.counts, currency, plan, figures)
         return (
             f'{{"id":"{record_id}","revision":{revision},"retracted":false,"truncated":false,'
             f'"rules_version":{self._version},"window":"{NAMES[kind]}",'
@@ -252,17 +252,14 @@ class Renderer:
             found = self._short[alike] = self._by_counts(counts, currency, b"null", None)
         return found
 
-    def _by_counts(
-        self, counts: list[int], currency: str, plan: bytes, long: Figures | None, *, costed: bool = False
-    ) -> tuple[str, str]:
-        """The field `counts`, and all that follows the sums. `long`: the figures of a day or of `total`. `costed`:
-        rows of costs have the keys of its dimension."""
+    def _by_counts(self, counts: list[int], currency: str, plan: bytes, long: Figures | None) -> tuple[str, str]:
+        """The field `counts`, and all that follows the sums. `long`: the figures of a day or of `total`."""
         base = currency == self._base
         if len(counts) < len(COUNTS):
             counts = counts + _NO_COUNTS[len(counts) :]
         return (
             _COUNTS_TEMPLATE % _shown(counts) if base else "{}",
-            f'"rates":{_rates(counts, currency, base=base, long=long, costed=costed)},'
+            f'"rates":{_rates(counts, currency, base=base, long=long)},'
             f'"plan":{plan.decode()},'
             f'"funnel":{_FUNNEL_TEMPLATE % _stages(counts) if base and long is not None else "null"},'
             f'"nps":{_nps(counts)}}}',
@@ -313,7 +310,7 @@ def price(numerator: Decimal, denominator: int, currency: str) -> str | None:
     return money.shown(_DIVIDE.divide(numerator, Decimal(denominator)) if numerator else numerator, currency)
 
 
-def _rates(counts: list[int], currency: str, *, base: bool, long: Figures | None, costed: bool) -> str:
+def _rates(counts: list[int], currency: str, *, base: bool, long: Figures | None) -> str:
     found = _NULLS.copy()
     if base:
         sessions, leads, joins = counts[SESSIONS], counts[LEADS], counts[JOINS]
@@ -328,8 +325,6 @@ def _rates(counts: list[int], currency: str, *, base: bool, long: Figures | None
             found[_SUSPICIOUS_SHARE] = _ratio_of_counts(counts[SUSPICIOUS], joins)
     if long is not None:
         _rates_of_money(found, long, counts, currency, base=base)
-        if not costed:
-            found[_CPL] = found[_CPA] = found[_DRR] = "null"
     return _RATES_TEMPLATE % tuple(found)
 
 
