@@ -9,6 +9,7 @@ import msgspec
 
 from stream_app.domain import money
 from stream_app.domain.hits import Hit, Sale
+from stream_app.domain.ids import order_address
 
 MAX_REFUNDS = 200
 """Refunds kept per client, with and without their order."""
@@ -23,6 +24,8 @@ class Refund(msgspec.Struct, frozen=True, gc=False, array_like=True):
     value: Decimal | None
     """None: all that is left."""
     currency: str = ""
+    address: bytes = b""
+    """Of its order, as its client keeps it: so that the order can be told to forget the client."""
 
     @staticmethod
     def of(hit: Hit) -> Refund:
@@ -30,6 +33,13 @@ class Refund(msgspec.Struct, frozen=True, gc=False, array_like=True):
         sale = hit.sale
         assert sale is not None
         return Refund(hit.at, hit.id, sale.order, sale.value, sale.currency)
+
+    @staticmethod
+    def kept(hit: Hit) -> Refund:
+        """As its client keeps it."""
+        sale = hit.sale
+        assert sale is not None
+        return msgspec.structs.replace(Refund.of(hit), address=order_address(sale.goal, sale.order_id))
 
 
 class Refunded(msgspec.Struct, frozen=True, gc=False):

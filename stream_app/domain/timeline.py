@@ -85,7 +85,7 @@ class Timeline:
             snapshot.converted = ()
             head.converted = tuple(other for other in head.converted if other.hit.at >= horizon)
         if snapshot.refunds:
-            settled_refunds = tuple(Refund.of(refund) for refund in snapshot.refunds)
+            settled_refunds = tuple(Refund.kept(refund) for refund in snapshot.refunds)
             stored.refunds = (*stored.refunds, *settled_refunds)[-MAX_REFUNDS:]
             snapshot.refunds = ()
             head.refunds = tuple(refund for refund in head.refunds if refund.at >= horizon)

@@ -94,7 +94,8 @@ class LeadReferrals:
 
     @staticmethod
     def rename(lead: Lead, old: str, new: str) -> None:
-        """A person was erased: their new name stands for them, and nothing else says who they are."""
+        """A person was erased: their new name stands for them, and nothing else says who they are. Of somebody else's
+        conversion on a client that was erased only the client goes."""
         user, client = ("", new.removeprefix(CLIENT)) if new.startswith(CLIENT) else (new, "")
         for name, fact in lead.facts.items():
             made = _made_by(fact)
@@ -102,6 +103,9 @@ class LeadReferrals:
                 grounds = msgspec.structs.replace(made, user=user, client=client, contact=NO_CONTACT)
                 bare = msgspec.structs.replace(fact, client_id="", user_id="", grounds=encode_body(grounds))
                 lead.facts[name] = bare
+            elif CLIENT + made.client == old:
+                grounds = msgspec.structs.replace(made, client=client)
+                lead.facts[name] = msgspec.structs.replace(fact, client_id="", grounds=encode_body(grounds))
         if client:
             leads.rename_client(lead, old.removeprefix(CLIENT), client)
 
@@ -127,10 +131,12 @@ def _in_currency(worth: Worth, currency: str, exchange: Exchange) -> Amended | N
 
 
 def _named_by(lead: Lead) -> dict[str, str]:
-    """Person → their client, if they are known as a user: of conversions, and clients as the CRM says."""
+    """Person → their client, if they are known as a user: of conversions, and clients as the CRM says. A client whose
+    user is known is named as well: it may be erased with another of its users."""
     conversions = [_made_by(fact) for _, fact in sorted(lead.facts.items())]
     people = {person_of(made.user, made.client): made.client if made.user else "" for made in conversions}
-    return people | {CLIENT + client: "" for client in leads.clients_of(lead)}
+    clients = {*leads.clients_of(lead), *(made.client for made in conversions if made.client)}
+    return people | {CLIENT + client: "" for client in sorted(clients)}
 
 
 def _deals(life: Life) -> Iterable[tuple[str, Entry | Mention]]:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from stream_app.domain.contacts import NO_CONTACT
 from stream_app.domain.credit import NOT_DETERMINED
 from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.lead_events import LeadFact
@@ -283,6 +284,59 @@ def test_several_users_of_one_client_leave_no_name_with_each_other(monkeypatch: 
     assert [content for content in net.saved.values() if b"boris" in content or b"clara" in content] == []
 
 
+def test_who_uses_a_client_that_is_erased_forgets_its_name_and_is_judged_as_before() -> None:
+    """A family's tablet: rita enrolled on it, and boris buys on it by her code, which is her own for that. Then anna is
+    erased, and the tablet with her, before it is settled; what was bought before has settled. Both tell their codes and
+    referrers no more of it."""
+    net = Net(program(levels=("10%",), referred=WELCOME))
+    net.send(enrolled(0, "rita", "RITA", client_id="c-anna"), enrolled(0, "nina", "NINA"))
+    net.send(bought(1, "c-anna", "1", user="anna", event_id="hers"))
+    net.send(bought(HOUR, "c-anna", "50", user="zoe", via=("nina", 1), event_id="before"))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(erase(2 * DAY, "anna"))
+    net.pass_time(T0 + 2 * DAY + 2 * HOUR)
+    net.send(bought(2 * DAY + 2 * HOUR, "c-anna", "100", user="boris", via=("rita", DAY), event_id="his"))
+    own = net.reward("rita")
+    assert own["reasons"] == ["own_code"]
+    assert len(kept_of(net, b"c-anna")) >= 5
+    net.pass_time(T0 + 2 * DAY + DONE)
+    assert kept_of(net, b"c-anna") == kept_of(net, marks_of(NO_CONTACT, "c-anna")[0][1:]) == []
+    assert net.person("boris").held
+    net.pass_time(T0 + 30 * DAY)
+    assert net.reward("rita") == own
+    assert net.rewards == [
+        ("zoe", 0, "7.00", "approved"),
+        ("nina", 1, "5.00", "approved"),
+        ("rita", 1, "10.00", "rejected"),
+    ]
+    check_books(net)
+    net.send(bought(30 * DAY, "c-anna", "9", user="boris", event_id="again"))
+    assert kept_of(net, b"c-anna"), "who goes on using it is known to do so"
+
+
+@pytest.mark.parametrize("paid", [False, True])
+def test_a_lead_on_a_client_that_is_erased_forgets_it_and_nothing_else(paid: bool) -> None:
+    """Its person and their contacts stay, whom nobody has erased; what it may bring stays theirs."""
+    net = Net(program(levels=("10%",), **LEADS))
+    net.send(enrolled(0, "nina", "NINA"))
+    make = asked if paid else unpaid
+    more = {"via": ("nina", HOUR)} if paid else {}
+    net.send(
+        bought(1, "c-anna", "1", user="anna", event_id="hers"), make(2 * HOUR, "lead", "c-anna", user="boris", **more)
+    )
+    assert net.leads["lead"]["client_id"] == "c-anna"
+    net.pass_time(T0 + 2 * DAY)
+    net.send(erase(2 * DAY, "anna"))
+    net.pass_time(T0 + 5 * DAY)
+    assert kept_of(net, b"c-anna") == []
+    assert net.leads["lead"]["client_id"] is None
+    net.send(crm(5 * DAY, "lead", "won", revenue="1000"))
+    net.pass_time(T0 + 30 * DAY)
+    rewards = [("boris", 0, "7.00", "approved"), ("nina", 1, "100.00", "approved")]
+    assert net.rewards == (rewards if paid else [])
+    assert kept_of(net, b"c-anna") == []
+
+
 def test_whoever_comes_back_is_somebody_new() -> None:
     """Not before it is done; then with everything but the old codes, which are never reassigned."""
     net = Net(program(levels=("10%",), referred=WELCOME))
@@ -499,8 +553,10 @@ def test_a_lead_that_turns_out_to_be_somebody_elses_is_forgotten() -> None:
     ):
         net.send(letter)
         person = net.person("boris")
-        assert (person.leads if person is not None else 0) == len(net.rows["people"].rows) == leads
+        assert (person.leads if person is not None else 0) == leads
+        assert len(net.rows["people"].rows) == 2 * leads, "the client is told as well"
     assert person is None
+    assert not net.saved
 
 
 @pytest.mark.parametrize("first", ["boris", "zoe"])
@@ -517,7 +573,7 @@ def test_a_lead_that_nobody_pays_for_forgets_whoever_is_erased(first: str) -> No
     net.pass_time(T0 + 5 * DAY)
     assert {"c1-boris", "c2-boris"} <= net.forgotten
     assert kept_of(net, b"boris") == []
-    assert len(kept_of(net, b"zoe")) == 3, "the lead, she herself, and that it names her"
+    assert len(kept_of(net, b"zoe")) == 5, "the lead, she herself, her client, and that it names both"
     assert net.leads["lead"]["client_id"] == ("c1-zoe" if first == "zoe" else None)
     assert net.leads["other"]["client_id"] is None
     net.send(crm(6 * DAY, "lead", "won", revenue="5"))

@@ -308,10 +308,10 @@ def test_a_lead_of_somebody_erased_forgets_them_and_nobody_else() -> None:
         run.commit([fact("a", f"f{at}", body)])
     run.commit([crm(MINUTE, "u1", "qualified", qualification="mql", client_id="c-boris")])
     (told,) = run.purchases.items()
-    assert run.led == dict.fromkeys(("boris", "zoe", "\x1fc-boris"), "a")
+    assert run.led == dict.fromkeys(("boris", "zoe", "\x1fc-boris", "\x1fc-zoe"), "a")
     run.commit([renamed("boris", "erased-1"), renamed("\x1fc-boris", "\x1ferased-2")])
     assert run.purchases == {(told[0][0], "erased-1"): msgspec.structs.replace(told[1], user="erased-1", client="")}
-    assert run.led == dict.fromkeys(("erased-1", "zoe", "\x1ferased-2"), "a")
+    assert run.led == dict.fromkeys(("erased-1", "zoe", "\x1ferased-2", "\x1fc-zoe"), "a")
     assert (b"boris" in run.saved[b"a"], b"zoe" in run.saved[b"a"]) == (False, True)
     run.commit([renamed("zoe", "erased-3")])
     assert b"zoe" not in run.saved[b"a"]

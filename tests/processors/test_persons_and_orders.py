@@ -33,7 +33,7 @@ def buy(at: int, event_id: str, client_id: str, **fields: Any) -> tuple[str, dic
 
 
 def refund(at: int, event_id: str, client_id: str, **fields: Any) -> tuple[str, dict[str, Any], int]:
-    return conversion(at, event_id, client_id, kind="refund", order_id="o1", **fields)
+    return conversion(at, event_id, client_id, **({"kind": "refund", "order_id": "o1"} | fields))
 
 
 # --- persons (semantics 31) ------------------------------------------------------------------------------
@@ -475,6 +475,30 @@ def test_an_order_stays_with_somebody_who_is_erased() -> None:
     assert b"phone-a" not in everything_kept(result)
     result.commit([refund(HOUR, "r", "phone-a", value="4")])
     assert [sale["client_id"] for sale in result.conversions] == []
+
+
+@pytest.mark.parametrize("heard", ["open", "settled", "late"])
+def test_orders_of_others_keep_refunds_of_somebody_who_is_erased_and_forget_who_asked(heard: str) -> None:
+    """Also if no order has come: then nothing becomes a dead letter thirteen months later, as it would name them."""
+    result = Run(processor(), drop_cache=True)
+    result.commit([buy(0, "a", "desk-b", user_id="boris")])
+    result.commit([click(HOUR, "b", "phone-a", user_id="anna", **ADVERT)])
+    asked = [refund(HOUR + 1, "r1", "phone-a", value="4"), refund(HOUR + 2, "r2", "phone-a", order_id="none")]
+    if heard == "late":
+        result.commit([click(2 * DAY, "c", "phone-a")])
+        result.finish()
+        asked = [(topic, record, T0 + 3 * DAY) for topic, record, _ in asked]
+    result.commit(asked)
+    if heard == "settled":
+        result.commit([click(2 * DAY, "c", "phone-a")])
+        result.finish()
+    assert len([part for part in everything_kept(result).split(b"\n") if b"phone-a" in part]) >= 3
+    erase(result, "anna", **{"phone-a": ()})
+    assert b"phone-a" not in everything_kept(result)
+    (sale,) = result.conversions
+    assert (sale["client_id"], sale["refunded_value"]) == ("desk-b", "4.00")
+    result.commit([], now=T0 + 400 * DAY)
+    assert result.buried == []
 
 
 def test_a_link_on_its_way_to_somebody_who_is_erased_is_not_kept() -> None:

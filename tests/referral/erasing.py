@@ -119,6 +119,21 @@ def world(seed: int, *, people: int = 7, days: int = 4, size: int = 140) -> tupl
     return sorted(records, key=lambda record: record[2]), [person(n) for n in erased]
 
 
+def on_a_tablet(seed: int, records: list[Record], erased: list[str]) -> list[Record]:
+    """The same world, but others use the clients of whoever is erased, as long as they are there: they visit, buy,
+    enrol, ask for something, and for refunds."""
+    rng = random.Random(f"tablet {seed}")
+    until = {record["user_id"]: record["occurred_at"] for _, record, _ in records if record.get("type") == "erased"}
+    shared = []
+    for topic, record, ts in records:
+        owner = rng.choice(erased)
+        may = "client_id" in record and record.get("user_id", owner) not in erased
+        if may and record["occurred_at"] <= until[owner] and rng.random() < 0.4:
+            record = {**record, "client_id": f"dev-{owner}"}
+        shared.append((topic, record, ts))
+    return shared
+
+
 def _leads(seed: int, people: int, days: int, erased: dict[int, int]) -> Iterator[tuple[str, int, int, dict[str, Any]]]:
     """Leads that people make before they are erased, and what becomes of them before and after that. On a client
     without visits: on one with them the note `already_referred` of a reward was missing in one of forty runs."""

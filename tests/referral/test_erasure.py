@@ -12,7 +12,18 @@ import pytest
 from click.testing import CliRunner
 
 from stream_app.cli.main import main
-from tests.referral.erasing import PARTITIONS, UNPAID, WITHOUT_PROGRAMS, compacted, names_for, outcome, person, world
+from tests.referral.erasing import (
+    PARTITIONS,
+    SETTINGS,
+    UNPAID,
+    WITHOUT_PROGRAMS,
+    compacted,
+    names_for,
+    on_a_tablet,
+    outcome,
+    person,
+    world,
+)
 from tests.referral.worlds import CONFIG, DAY, T0, write
 
 pytestmark = pytest.mark.slow
@@ -53,6 +64,16 @@ async def test_nothing_is_left_where_nobody_pays_for_leads(seed: int, settings: 
         if record.get("goal") == "purchase":
             record["promo_code"] = f"K{number % 8}"
     _, kept = await outcome(records, 1, lambda: 40, days=2, settings=settings)
+    assert traces(kept, erased) == []
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, UNPAID, WITHOUT_PROGRAMS], ids=["paid", "unpaid", "without"])
+@pytest.mark.parametrize("seed", [0, 2, 5])
+async def test_nothing_is_left_of_a_client_that_others_used_as_well(seed: int, settings: dict[str, Any]) -> None:
+    """A family's tablet goes with the first of the family: neither what the others bought on it nor their referrers,
+    orders and leads name it."""
+    records, erased = world(seed)
+    _, kept = await outcome(on_a_tablet(seed, records, erased), PARTITIONS, lambda: 40, settings=settings)
     assert traces(kept, erased) == []
 
 
@@ -102,6 +123,7 @@ def traces(kept: list[tuple[str, bytes]], erased: list[str]) -> list[str]:
 def test_files_hold_no_name_once_all_is_over(tmp_path: Path) -> None:
     """Stores on disk after compaction, and everything that a replay writes, its log included; with names by chance."""
     records, erased = world(2)
+    records = on_a_tablet(2, records, erased)
     made: dict[str, list[dict[str, Any]]] = {"clicks": [], "conversions": [], "referral-events": [], "lead-updates": []}
     for topic, record, ts in records:
         made[topic].append(record | {"received_at": ts})

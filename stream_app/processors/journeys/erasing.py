@@ -12,7 +12,7 @@ from stream_app.domain.records import CONVERSIONS, SESSIONS
 from stream_app.engine.processor import Context
 from stream_app.processors.facts import tell
 from stream_app.processors.journeys import codec
-from stream_app.processors.journeys.orders import let_go
+from stream_app.processors.journeys.orders import let_go, let_refunds_go
 from stream_app.processors.journeys.writing import Writer
 
 
@@ -36,9 +36,10 @@ def take_back(
                 gone[conversion_id(client_id, frozen.hit.id)] = CONVERSIONS
             own = (touch for place, touch in enumerate(frozen.touchpoints) if place not in frozen.foreign)
             gone |= {name: SESSIONS for name in (frozen.session_id, *(touch.session_id for touch in own)) if name}
-            let_go(client_id, client, frozen.hit, context)
+            let_go(client_id, frozen.hit, context)
         for converted in client.head.converted:
-            let_go(client_id, client, converted.hit, context)
+            let_go(client_id, converted.hit, context)
+        let_refunds_go(client_id, client, context)
         tell(client.stored.linked, (), link_id(client_id, client.head.life), context)
     for record_id, topic in gone.items():
         writer.retract(new.encode(), new, topic, record_id, context)

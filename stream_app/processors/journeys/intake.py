@@ -96,7 +96,7 @@ class Intake:
         hit.client = ""
         if hit.kind == REFUND:
             _judge(key, client, hit, context)
-            stored.refunds = (*stored.refunds, Refund.of(hit))[-MAX_REFUNDS:]
+            stored.refunds = (*stored.refunds, Refund.kept(hit))[-MAX_REFUNDS:]
             late.refunds.append(hit)
             return True
         sale.late = True

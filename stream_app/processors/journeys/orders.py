@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from stream_app.domain.client import Client, Frozen
 from stream_app.domain.hits import Hit
 from stream_app.domain.ids import conversion_id, order_address, refund_id
@@ -60,8 +62,8 @@ def settle_refunds(client_id: str, client: Client) -> None:
     client.stored.refunding = {name: told for name, told in refunding.items() if name in unsettled}
 
 
-def let_go(client_id: str, client: Client, hit: Hit, context: Context[Hit]) -> None:
-    """The order of a conversion keeps the claim and the refunds of a client that is erased, without its name."""
+def let_go(client_id: str, hit: Hit, context: Context[Hit]) -> None:
+    """The order of a conversion keeps the claim of a client that is erased, without its name."""
     sale = hit.sale
     assert sale is not None
     if not sale.order:
@@ -69,11 +71,15 @@ def let_go(client_id: str, client: Client, hit: Hit, context: Context[Hit]) -> N
     address = order_address(sale.goal, sale.order_id)
     name, claim = conversion_id(client_id, hit.id), Claim("", hit.id, hit.at, sale.value, sale.currency, sale.late)
     context.forward(ORDER_CLAIM, address, encode_body(Letter(name, claim)))
-    refunds = (*client.stored.refunds, *(Refund.of(refund) for refund in client.head.refunds))
-    for refund in refunds:
-        if refund.order == sale.order:
-            letter = Letter(refund_id(client_id, refund.id), Asked("", refund))
-            context.forward(ORDER_REFUND, address, encode_body(letter))
+
+
+def let_refunds_go(client_id: str, client: Client, context: Context[Hit]) -> None:
+    """Orders keep the refunds of a client that is erased, without its name: its own orders, others', and those that
+    nobody has claimed yet."""
+    for refund in (*client.stored.refunds, *map(Refund.kept, client.head.refunds)):
+        asked = Asked("", msgspec.structs.replace(refund, address=b""))
+        letter = Letter(refund_id(client_id, refund.id), asked)
+        context.forward(ORDER_REFUND, refund.address, encode_body(letter))
 
 
 def _asks(client_id: str, refund: Hit) -> list[Fact]:

@@ -3,13 +3,16 @@ done before they were known."""
 
 from __future__ import annotations
 
+import msgspec
+
 from stream_app.domain.ids import content_digest
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.cohorts import NO_SALES
 from stream_app.domain.referral.facts import CLIENT, Alias, Inherited, Moment
 from stream_app.processors.facts import Letter, encode_body
-from stream_app.processors.people import visits
+from stream_app.processors.people import telling, visits
 from stream_app.processors.people.desk import LATEST, Decision, Desk
+from stream_app.processors.people.moving import sold_by
 from stream_app.processors.people.state import MAX_CLIENTS, Heir, Linked
 
 # --- a user's clients ------------------------------------------------------------------------------------
@@ -51,6 +54,26 @@ def settle(desk: Desk, client: str, moment: Moment) -> None:
     linked = clients.get(client)
     if linked is not None and (linked.settled is None or moment < linked.settled):
         clients[client] = Linked(linked.since, moment)
+
+
+def rename(desk: Desk, old: str, new: str) -> None:
+    """A client was erased, with another of its users, say: nothing here names it any more. What was done on it is still
+    told from what was done elsewhere, as referrers must be compared with buyers."""
+    person = desk.person
+    person.clients.pop(old, None)
+    for held in person.held.values():
+        if held.purchase.client == old:
+            held.purchase = msgspec.structs.replace(held.purchase, client=new)
+    for name in [sold.id for sold in sold_by(desk.key, desk.context.rows)]:
+        sold = desk.sold.get(name)
+        if sold is not None and sold.purchase.client == old:
+            sold.purchase = msgspec.structs.replace(sold.purchase, client=new)
+            telling.tell_sold(desk, sold)
+    if any(membership.client == old for membership in person.memberships):
+        person.memberships = tuple(
+            msgspec.structs.replace(m, client=new) if m.client == old else m for m in person.memberships
+        )
+        desk.members_changed = True
 
 
 def _tell(desk: Desk, client: str, alias: Alias | None) -> None:

@@ -12,7 +12,7 @@ from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral import facts
 from stream_app.domain.referral.facts import CLIENT, Answer, Renamed, renamed, taken_back
 from stream_app.domain.referral.ledger import reward_id
-from stream_app.processors.people import abreast, telling
+from stream_app.processors.people import abreast, clients, telling
 from stream_app.processors.people.desk import Desk
 from stream_app.processors.people.state import Person, WalkTold
 
@@ -23,7 +23,8 @@ def hear(desk: Desk, told: Renamed) -> None:
     person.settled.bindings = renamed(person.settled.bindings, old, new)
     if old in person.inherited:
         person.inherited[new] = person.inherited.pop(old)
-    person.clients = {client: kept for client, kept in person.clients.items() if CLIENT + client != old}
+    if old.startswith(CLIENT):
+        clients.rename(desk, old.removeprefix(CLIENT), new.removeprefix(CLIENT))
     for name, inherited in person.inherited.items():
         bindings = renamed(inherited.bindings, old, new)
         person.inherited[name] = msgspec.structs.replace(inherited, bindings=bindings)
