@@ -75,8 +75,10 @@ def let_go(client_id: str, hit: Hit, context: Context[Hit]) -> None:
 
 def let_refunds_go(client_id: str, client: Client, context: Context[Hit]) -> None:
     """Orders keep the refunds of a client that is erased, without its name: its own orders, others', and those that
-    nobody has claimed yet."""
+    nobody has claimed yet. What an earlier release kept does not know its order any more."""
     for refund in (*client.stored.refunds, *map(Refund.kept, client.head.refunds)):
+        if not refund.address:
+            continue
         asked = Asked("", msgspec.structs.replace(refund, address=b""))
         letter = Letter(refund_id(client_id, refund.id), asked)
         context.forward(ORDER_REFUND, refund.address, encode_body(letter))
