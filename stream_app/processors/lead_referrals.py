@@ -21,6 +21,7 @@ from stream_app.domain.referral.facts import (
     LEAD,
     Amended,
     Mine,
+    Moment,
     Purchase,
     RefundLine,
     person_of,
@@ -49,8 +50,8 @@ class LeadReferrals:
     def facts(self, lead_id: str, lead: Lead, life: Life) -> Iterable[tuple[str, Fact]]:
         """(id of the record it follows from, fact) for each status that some programme pays for. Everybody whom the
         lead names hears of it before, also if nothing is paid: they say if they go by another name one day."""
-        for person, client in _named_by(lead).items():
-            yield lead_id, Fact(LEAD, person.encode(), encode_body(Mine(client)))
+        for person, theirs in _named_by(lead).items():
+            yield lead_id, Fact(LEAD, person.encode(), encode_body(Mine(theirs)))
         fact = leads.first_fact(lead)
         made = _made_by(fact) if fact is not None else Purchase(0, "", "", client=life.client_id)
         if not (made.user or made.client):
@@ -130,13 +131,18 @@ def _in_currency(worth: Worth, currency: str, exchange: Exchange) -> Amended | N
     return Amended(*amounts)
 
 
-def _named_by(lead: Lead) -> dict[str, str]:
-    """Person → their client, if they are known as a user: of conversions, and clients as the CRM says. A client whose
-    user is known is named as well: it may be erased with another of its users."""
-    conversions = [_made_by(fact) for _, fact in sorted(lead.facts.items())]
-    people = {person_of(made.user, made.client): made.client if made.user else "" for made in conversions}
-    clients = {*leads.clients_of(lead), *(made.client for made in conversions if made.client)}
-    return people | {CLIENT + client: "" for client in sorted(clients)}
+def _named_by(lead: Lead) -> dict[str, dict[str, Moment]]:
+    """Person → their clients, if they are known as a user, and since when: of conversions, and clients as the CRM says.
+    A client whose user is known is named as well: it may be erased with another of its users."""
+    people: dict[str, dict[str, Moment]] = {CLIENT + client: {} for client in leads.clients_of(lead)}
+    for _, fact in sorted(lead.facts.items(), key=lambda item: (item[1].at, item[1].event_id, item[0])):
+        made = _made_by(fact)
+        theirs = people.setdefault(person_of(made.user, made.client), {})
+        if made.client:
+            people.setdefault(CLIENT + made.client, {})
+        if made.client and made.user:
+            theirs.setdefault(made.client, (fact.at, fact.event_id))
+    return people
 
 
 def _deals(life: Life) -> Iterable[tuple[str, Entry | Mention]]:

@@ -337,6 +337,60 @@ def test_a_lead_on_a_client_that_is_erased_forgets_it_and_nothing_else(paid: boo
     assert kept_of(net, b"c-anna") == []
 
 
+@pytest.mark.parametrize("erased", [False, True])
+@pytest.mark.parametrize("paid", [False, True], ids=["an unpaid lead", "a lead"])
+def test_a_client_is_its_leads_users_before_the_lead_has_a_status(paid: bool, erased: bool) -> None:
+    """Whoever had referred them on it, when they were nobody known, is paid for the deal, be they erased meanwhile."""
+    net = Net(program(levels=("10%",), goals=("purchase",), statuses=("won",)))
+    net.send(enrolled(0, "nina", "NINA"))
+    net.send(bought(HOUR, "c-boris", "5", via=("nina", 1), event_id="his"))
+    net.send((asked if paid else unpaid)(DAY, "lead", "c-boris", user="boris"))
+    net.pass_time(T0 + 2 * DAY)
+    if erased:
+        net.send(erase(2 * DAY, "boris", event_id="gone"))
+    net.pass_time(T0 + 5 * DAY)
+    net.send(crm(5 * DAY, "lead", "won", revenue="1000"))
+    net.pass_time(T0 + 30 * DAY)
+    assert net.rewards == [("nina", 1, "0.50", "approved"), ("nina", 1, "100.00", "approved")]
+    assert (kept_of(net, b"boris") == []) is erased
+    check_books(net)
+
+
+def test_a_lead_that_turns_out_to_be_somebody_elses_does_not_say_whose_the_client_is() -> None:
+    """What else says so stands, since then."""
+    net = Net(program(**LEADS))
+    letters = {user: asked(DAY, "lead", "c-1", user=user) for user in ("boris", "zoe")}
+    net.send(letters["boris"], asked(2 * DAY, "other", "c-1", user="boris"))
+    assert [net.person("boris").clients["c-1"].since[0], list(net.person("\x1fc-1").users)] == [T0 + DAY, ["boris"]]
+    net.send(letters["zoe"])
+    assert [net.person(user).clients["c-1"].since[0] for user in letters] == [T0 + 2 * DAY, T0 + DAY]
+    net.send(asked(2 * DAY, "other", "c-2", user="boris"))
+    assert list(net.person("boris").clients) == ["c-2"]
+    assert list(net.person("\x1fc-1").users) == ["zoe"]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_client_is_its_leads_users_since_the_first_conversion_that_says_so(order: int) -> None:
+    net = Net(program())
+    for letter in [unpaid(day * DAY, "lead", "c-1", "boris") for day in (1, 2)][::order]:
+        net.send(letter)
+    assert net.person("boris").clients["c-1"].since[0] == T0 + DAY
+    net.send((*unpaid(DAY, "lead", "c-1", "boris")[:2], encode_body(Letter(f"conv-{DAY}", None)), T0 + 2 * DAY))
+    assert net.person("boris").clients["c-1"].since[0] == T0 + 2 * DAY
+
+
+def test_clients_of_leads_are_forgotten_also_if_a_user_has_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream_app.processors.people.clients.MAX_CLIENTS", 1)
+    net = Net(program())
+    net.send(*(unpaid(DAY + n, f"lead-{n}", f"c{n}-boris", "boris") for n in range(3)))
+    assert len(net.person("boris").clients) == 1
+    net.pass_time(T0 + 2 * DAY)
+    net.send(erase(2 * DAY, "boris", event_id="gone"))
+    net.pass_time(T0 + 5 * DAY)
+    assert {f"c{n}-boris" for n in range(3)} <= net.forgotten
+    assert kept_of(net, b"boris") == []
+
+
 def test_whoever_comes_back_is_somebody_new() -> None:
     """Not before it is done; then with everything but the old codes, which are never reassigned."""
     net = Net(program(levels=("10%",), referred=WELCOME))

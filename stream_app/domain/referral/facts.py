@@ -230,8 +230,8 @@ class Inherited(msgspec.Struct, frozen=True, gc=False, array_like=True):
 class Mine(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """Body of `referral-lead`: the lead of the letter's id names this person, and hears if their name changes."""
 
-    client: str = ""
-    """Of theirs, if they are a user."""
+    clients: dict[str, Moment] = {}  # msgspec copies it for each struct
+    """Of theirs, if they are a user, each with the lead's first conversion that says so."""
 
 
 class Round(msgspec.Struct, frozen=True, gc=False, array_like=True):

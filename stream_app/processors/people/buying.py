@@ -46,20 +46,24 @@ def hear(desk: Desk, name: str, purchase: Purchase | None) -> None:
 
 
 def hear_lead(desk: Desk, lead: str, mine: Mine | None) -> None:
-    """A lead names this person, and may tell them of its statuses, or does not any more. A name that was drawn at
-    random never changes again, so nobody who has one remembers."""
+    """A lead names this person, and may tell them of its statuses, or does not any more; its clients are theirs since
+    it was made on them. A name that was drawn at random never changes again, so nobody who has one remembers."""
     person = desk.person
     led = _leads(desk)
     before = led.get(lead)
     if person.erased or (mine is None and before is None):
         return
     if mine is not None:
-        led.put(Led(lead, mine.client))
+        led.put(Led(lead, mine.clients))
     else:
         led.drop(lead)
         desk.may_be_nobody = True
     person.leads += (mine is not None) - (before is not None)
     led.write()
+    for client, moment in mine.clients.items() if mine is not None else ():
+        clients.link(desk, client, moment)
+    for client, moment in before.clients.items() if before is not None else ():
+        clients.unlink(desk, client, moment)
 
 
 def _leads(desk: Desk) -> Shelf[Led]:

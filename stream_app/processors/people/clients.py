@@ -12,7 +12,7 @@ from stream_app.domain.referral.facts import CLIENT, Alias, Inherited, Moment
 from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.people import telling, visits
 from stream_app.processors.people.desk import LATEST, Decision, Desk
-from stream_app.processors.people.moving import sold_by
+from stream_app.processors.people.moving import led_by, sold_by
 from stream_app.processors.people.state import MAX_CLIENTS, Heir, Linked
 
 # --- a user's clients ------------------------------------------------------------------------------------
@@ -38,6 +38,7 @@ def unlink(desk: Desk, client: str, moment: Moment) -> None:
         return
     moments = [held.purchase.moment for held in person.held.values() if held.purchase.client == client]
     moments += [m.moment for m in person.memberships if m.joined and m.client == client]
+    moments += [led.clients[client] for led in led_by(desk.key, desk.context.rows) if client in led.clients]
     if linked.settled is not None:
         moments.append(linked.settled)
     if not moments:
@@ -91,6 +92,7 @@ def hear(desk: Desk, user: str, alias: Alias | None) -> None:
         if heir is not None and heir.told:
             desk.send(facts.INHERITED, user.encode(), desk.name, None)
         users.pop(user, None)
+        desk.may_be_nobody = True
     elif heir is not None or len(users) < MAX_CLIENTS:
         users[user] = Heir(alias.since, heir.told if heir is not None else 0)
 

@@ -97,7 +97,7 @@ def _have_clients_forgotten(desk: Desk) -> None:
     person = desk.person
     names: dict[str, list[str]] = {client: [] for client in person.clients}
     names.update({name.removeprefix(CLIENT): [] for name in person.inherited})
-    names.update({led.client: [] for led in led_by(desk.key, desk.context.rows) if led.client})
+    names.update({client: [] for led in led_by(desk.key, desk.context.rows) for client in led.clients})
     desk.sold.write()
     for sold in sold_by(desk.key, desk.context.rows):
         if sold.purchase.client and not sold.purchase.status:

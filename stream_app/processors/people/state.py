@@ -84,8 +84,8 @@ class Led(msgspec.Struct, gc=False, array_like=True):
     """A lead that names this person."""
 
     id: str
-    client: str = ""
-    """Of theirs, that it names as well."""
+    clients: dict[str, Moment] = {}  # msgspec copies it for each struct
+    """Of theirs, that it names as well, and since when it says so."""
 
 
 class IpCount(msgspec.Struct, gc=False, array_like=True):
