@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from stream_app.app.counters import TaskCounters
+from stream_app.app.referrals import TaskReferrals
 from stream_app.app.topology import build_topology
 from stream_app.engine.partitioning import partition_of
 from stream_app.engine.ports import Probe
@@ -21,7 +22,7 @@ from stream_app.hosts.kafka.worker import KafkaOptions, KafkaWorker
 from stream_app.metrics import WorkerStats
 from stream_app.processors.people.reading import entries_of, referrer_document
 from stream_app.processors.readable import client_document, cost_document, lead_document, person_document
-from stream_app.processors.referral_counters import referrals_document
+from stream_app.processors.referral_tables import row_of
 from stream_app.settings import Settings
 from stream_app.settings.security import client_options
 from stream_app.topics import TOMBSTONE_RETENTION_MS, Catalogue
@@ -46,6 +47,7 @@ def run_worker(settings: Settings, *, probe: Probe = lambda _: None, topology: T
             stats,
             queries,
             counters=_counters(settings, worker),
+            referrals=TaskReferrals(settings, worker.topology.partitions, lambda: worker.tasks.tasks, worker.others),
             counters_need_token=not settings.web.is_local,
             token=settings.web.read_token(),
             refresh=lambda: _refresh(worker, stats),
@@ -141,7 +143,7 @@ _READABLE: Mapping[str, tuple[str, Callable[[bytes, Any], dict[str, object]]]] =
     "lead": ("leads", lead_document),
     "cost": ("costs", cost_document),
     "referrer": ("people", lambda _key, _state: {}),
-    "referrals": ("referral-counters", referrals_document),
+    "referrals": ("referral-counters", lambda _key, head: msgspec.to_builtins(row_of(head))),
 }
 """What can be asked for: the processor that keeps it, and how its state is told to people."""
 

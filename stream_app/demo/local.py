@@ -14,6 +14,7 @@ from typing import IO
 
 from stream_app.app import build_topology
 from stream_app.app.counters import TaskCounters
+from stream_app.app.referrals import TaskReferrals
 from stream_app.engine.task import Phase
 from stream_app.hosts.clock import SystemClock
 from stream_app.hosts.local.host import LocalHost
@@ -49,6 +50,8 @@ class LocalDemo:
             else None
         )
         """Answers to `/counters`."""
+        self.referrals = TaskReferrals(settings, self._partitions, lambda: self._host.tasks.tasks)
+        """Answers to `/referrals`."""
         self._host = LocalHost(build_topology(settings), self._log, stores, SystemClock(), self.stats)
         self._directory = directory
         self._closing = ExitStack()
@@ -137,6 +140,7 @@ async def served(demo: LocalDemo, web: Web, port: int) -> AsyncIterator[str]:
         demo,
         demo.stats,
         counters=demo.counters,
+        referrals=demo.referrals,
         counters_need_token=not web.is_local,
         token=web.read_token(),
     )

@@ -10,21 +10,18 @@ import msgspec
 
 from stream_app.domain.counters.dimensions import OTHER
 from stream_app.domain.counters.windows import DAY, TOTAL, Windows, expires_at, is_expired
-from stream_app.domain.money import shown
 from stream_app.domain.referral.counting import (
     BOUNDED,
     COHORT_COUNTS,
     COHORT_SUMS,
     COUNTERS,
     DELTA,
-    SUMS,
     Cell,
     Change,
     Delta,
     Figures,
     Place,
     Revenue,
-    cohorts_of,
     counter_id,
     figures_of,
     gather,
@@ -63,7 +60,7 @@ class Head(msgspec.Struct, gc=False, array_like=True):
     currencies: tuple[str, ...] = ()
 
 
-_decode_head = msgspec.msgpack.Decoder(Head).decode
+decode_head = msgspec.msgpack.Decoder(Head).decode
 
 
 class RewardsCounter:
@@ -244,32 +241,11 @@ class ReferralCountersProcessor:
             raise ValueError(
                 f"referral counters state version {version} is not known; this release reads {self.state_version}"
             )
-        return _decode_head(payload)
+        return decode_head(payload)
 
     def save(self, _key: bytes, state: Head, _rows: Rows) -> bytes:
         """The key's bytes; windows are in rows already."""
         return _encode(state)
-
-
-def referrals_document(_key: bytes, head: Head) -> dict[str, object]:
-    """Figures of one key, in total."""
-    users = sum(head.joined.values())
-    record = record_of(
-        (head.dimension, head.keys), TOTAL, 0, "", head.total, users, base=True, revision=0, rules_version=""
-    )
-    sums = {
-        currency: {name: shown(amounts.get(name, Decimal(0)), currency) for name in SUMS}
-        for currency, amounts in sorted(head.total.sums.items())
-    }
-    cohorts = {c: msgspec.to_builtins(cohorts_of(head.total, c)) for c in sums if head.dimension == "program"}
-    return {
-        "dimension": head.dimension,
-        "keys": record.keys,
-        "counts": msgspec.to_builtins(record.counts),
-        "sums": sums,
-        "rates": msgspec.to_builtins(record.rates),
-        "cohorts": cohorts,
-    }
 
 
 def _short(figures: Figures) -> Figures:

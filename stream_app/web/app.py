@@ -18,9 +18,11 @@ from stream_app.metrics import Exporter, WorkerStats
 from stream_app.web.answers import FORWARDED, NO_STORE, Refused, json_answer
 from stream_app.web.counters import CounterRoute
 from stream_app.web.dashboard import Dashboard
-from stream_app.web.ports import CounterAnswers, NotReady, Queries, StatusSource
+from stream_app.web.ports import CounterAnswers, NotReady, Queries, ReferralAnswers, StatusSource
+from stream_app.web.referrals import ReferralRoute
 
 _FORWARD_TIMEOUT_S = 5.0
+_IN_WORDS = {"referrer": "partner", "referrals": "programme, code, kind of advocate or level"}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -31,21 +33,23 @@ def create_web(
     queries: Queries | None = None,
     *,
     counters: CounterAnswers | None = None,
+    referrals: ReferralAnswers | None = None,
     counters_need_token: bool = True,
     token: str = "",
     refresh: Callable[[], None] | None = None,
 ) -> web.Application:
     """The application with / and what it needs, /health/live, /health/ready, /metrics, /counters, /state/{kind}/{id},
-    /clients/{id}, /leads/{id}, /rewards/{user_id} and /referrals/{dimension}/{keys}.
+    /clients/{id}, /leads/{id}, /rewards/{user_id}, /referrals and /referrals/{dimension}/{keys}.
 
     Lookups need `token` as a bearer token; without one they are off. `refresh` is called before metrics are read.
     """
     routes = _Routes(status, stats, queries, token, refresh)
-    counting = CounterRoute(counters, _beyond_loopback(routes) if counters_need_token else None)
+    admit = _beyond_loopback(routes) if counters_need_token else None
+    counting, referring = CounterRoute(counters, admit), ReferralRoute(referrals, admit)
     application = web.Application(middlewares=[_errors_as_json])
     application.add_routes(
         [
-            *Dashboard(status, stats, counters).routes(),
+            *Dashboard(status, stats, counters, referrals).routes(),
             web.get("/health/live", routes.live),
             web.get("/health/ready", routes.ready),
             web.get("/metrics", routes.metrics),
@@ -54,11 +58,12 @@ def create_web(
             web.get("/clients/{id:.+}", routes.client),
             web.get("/leads/{id:.+}", routes.lead),
             web.get("/rewards/{id:.+}", routes.rewards),
+            web.get("/referrals", referring.answer),
             web.get("/referrals/{dimension}/{keys:.+}", routes.referrals),
         ]
     )
     application.cleanup_ctx.append(routes.session)
-    application.cleanup_ctx.append(counting.connections)
+    application.cleanup_ctx.extend((counting.connections, referring.connections))
     return application
 
 
@@ -159,7 +164,7 @@ class _Routes:
         except NotReady as exc:
             raise Refused(503, str(exc), {"Retry-After": "1"}) from exc
         if found is None:
-            raise Refused(404, f"nothing is known of this {kind}")
+            raise Refused(404, f"nothing is known of this {_IN_WORDS.get(kind, kind)}")
         return web.Response(body=found, content_type="application/json", headers=NO_STORE)
 
     def admit(self, request: web.Request, what: str = "lookups") -> None:

@@ -1,11 +1,11 @@
-"""The dashboard at `/`: a page that asks this worker for `/status` and `/counters` and draws what they answer.
+"""The dashboard at `/`: a page that asks this worker for `/status`, `/counters` and `/referrals` and draws the answers.
 
-Its three files are part of the package; nothing is loaded from anywhere else, and the page's policy forbids it.
+Its files are part of the package; nothing is loaded from anywhere else, and the page's policy forbids it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 
 import msgspec
@@ -13,14 +13,16 @@ from aiohttp import web
 
 from stream_app.metrics import WorkerStats, version
 from stream_app.web.answers import NO_STORE, json_answer
-from stream_app.web.ports import CounterAnswers, StatusSource
+from stream_app.web.ports import CounterAnswers, ReferralAnswers, StatusSource
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = {**NO_STORE, "Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
-_ASSETS = {"dashboard.css": "text/css", "dashboard.js": "text/javascript"}
+_ASSETS = {"dashboard.css": "text/css"} | dict.fromkeys(
+    ("dashboard.js", "drawing.js", "referrals.js"), "text/javascript"
+)
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,15 +45,24 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What counters are in, unless money came in another one."""
     timezone: str
     """Where their days and hours begin."""
+    programs: Sequence[str]
+    """Referral programmes that `/referrals` answers for."""
 
 
 class Dashboard:
     """The page, its files, and the state of the worker that it shows."""
 
-    def __init__(self, status: StatusSource, stats: WorkerStats, counters: CounterAnswers | None) -> None:
+    def __init__(
+        self,
+        status: StatusSource,
+        stats: WorkerStats,
+        counters: CounterAnswers | None,
+        referrals: ReferralAnswers | None,
+    ) -> None:
         self._status = status
         self._stats = stats
         self._counters = counters
+        self._programs = referrals.programs if referrals is not None else ()
         files = resources.files(__package__) / "static"
         self._page = (files / "index.html").read_text()
         self._assets = {name: (files / name).read_text() for name in _ASSETS}
@@ -91,5 +102,6 @@ class Dashboard:
                 counters=counters is not None,
                 currency=counters.currency if counters is not None else "",
                 timezone=counters.timezone if counters is not None else "UTC",
+                programs=self._programs,
             )
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
 
 from stream_app.domain.counters.questions import Question
 from stream_app.domain.counters.tables import Row
+from stream_app.domain.referral import tables as referral
 
 Reason = Literal["ok", "starting", "rebalancing", "recovering", "stalled", "hung_transaction", "failing", "stopping"]
 
@@ -71,6 +72,27 @@ class CounterAnswers(Protocol):
         """What the parameters of an address ask for. Raises `CannotAsk`."""
 
     async def own(self, question: Question) -> tuple[list[Row], list[int]]:
+        """The rows that this worker's running tasks know, in no particular order, and which tasks these are."""
+
+    def others(self) -> Collection[str]:
+        """Base URLs of the other workers."""
+
+
+class ReferralAnswers(Protocol):
+    """Committed figures of referral programmes of this worker's tasks."""
+
+    @property
+    def partitions(self) -> int:
+        """How many tasks there are in all."""
+
+    @property
+    def programs(self) -> Sequence[str]:
+        """Those of the settings."""
+
+    def question(self, parameters: Iterable[tuple[str, str]]) -> referral.Question:
+        """What the parameters of an address ask for. Raises `CannotAsk`."""
+
+    async def own(self, question: referral.Question) -> tuple[list[referral.Row], list[int]]:
         """The rows that this worker's running tasks know, in no particular order, and which tasks these are."""
 
     def others(self) -> Collection[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_app.app.counters import TaskCounters
+from stream_app.app.referrals import TaskReferrals
 from stream_app.engine.task import Phase
 from stream_app.metrics import WorkerStats
 from stream_app.web import Readiness, WebServer, create_web
@@ -59,7 +60,15 @@ async def workers(world: World, *, silent: bool = False, token: str = "") -> Asy
             answers = TaskCounters(
                 world.settings, world.partitions, lambda tasks=tasks: tasks, lambda own=partition: others(own)
             )
-            web = create_web(Status(), WorkerStats(), counters=answers, counters_need_token=bool(token), token=token)
+            programmes = TaskReferrals(world.settings, world.partitions, answers._tasks, answers.others)
+            web = create_web(
+                Status(),
+                WorkerStats(),
+                counters=answers,
+                referrals=programmes,
+                counters_need_token=bool(token),
+                token=token,
+            )
             servers.append(WebServer(web, "127.0.0.1", 0))
             urls.append(await servers[-1].start())
 

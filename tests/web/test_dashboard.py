@@ -19,6 +19,7 @@ from stream_app.metrics import WorkerStats
 from stream_app.web import Readiness, WebServer, create_web
 from tests.counters.serving import DAY, Status, three_days, workers
 from tests.counters.world import World
+from tests.web.programme import programme
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
 looks = pytest.mark.skipif(not BROWSER, reason="no browser (Debian package chromium) is installed")
@@ -29,6 +30,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A shop whose third day ended with yesterday: the same amounts on the same days whenever it is looked at."""
     today = time.time_ns() // 1_000_000 // DAY * DAY
     return three_days(tmp_path_factory.mktemp("world"), today - 3 * DAY)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """One with referral programmes."""
+    return programme(tmp_path_factory.mktemp("shop"))
 
 
 async def shown(url: str, profile: Path) -> str:
@@ -64,15 +71,15 @@ def terms(dom: str, id_: str) -> dict[str, str]:
     }
 
 
-def lines(dom: str) -> list[list[str]]:
+def lines(dom: str, table: str = "table") -> list[list[str]]:
     """The table's rows as texts, the head first."""
-    rows = re.findall(r"<tr>(.*?)</tr>", part(dom, "table"), re.DOTALL)
+    rows = re.findall(r"<tr>(.*?)</tr>", part(dom, table), re.DOTALL)
     cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
     return [[unescape(re.sub(r"<[^>]*>", "", cell)) for cell in row] for row in cells]
 
 
-async def asked(url: str, **parameters: str) -> list[dict[str, Any]]:
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/counters", params=parameters) as answer:
+async def asked(url: str, path: str = "counters", **parameters: str) -> list[dict[str, Any]]:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/{path}", params=parameters) as answer:
         rows: list[dict[str, Any]] = (await answer.json())["rows"]
         return rows
 
@@ -114,8 +121,59 @@ async def test_it_shows_what_the_counters_say(world: World, tmp_path: Path) -> N
         assert number(line[at]) == Decimal(source["sums"]["value"])
     assert 'aria-sort="descending"' in part(dom, "table")
     assert terms(dom, "worker").keys() == {"Events/s", "Waiting", "Dead letters"}
-    assert " hidden" not in part(dom, "figures")[:100]
+    assert " hidden" not in re.findall(r'<main id="figures"[^>]*>', dom)[0]
     assert 'id="trouble" role="alert" hidden' in dom
+
+
+@looks
+@pytest.mark.parametrize(("by", "title"), [("code", "Code"), ("advocate_kind", "Kind of advocate"), ("level", "Level")])
+async def test_it_shows_what_the_programmes_say(shop: World, tmp_path: Path, by: str, title: str) -> None:
+    """People, rates, amounts by status, customers who were referred beside others, and a table of the parts."""
+    async with workers(shop) as urls:
+        dom = await shown(f"{urls[0]}/#view=referrals&program=friends&by={by}", tmp_path)
+        (whole,) = await asked(urls[1], "referrals", program="friends")
+        parts = await asked(urls[1], "referrals", program="friends", dimension=by)
+    tiles = terms(dom, "tiles")
+    for label, name in (("Taking part", "users"), ("Referred", "referred"), ("Refused", "refused_fraud")):
+        assert number(tiles[label]) == whole["counts"][name] > 0
+    assert number(tiles["K-factor"]) == round(Decimal(whole["rates"]["k_factor"]), 2) > 0
+    assert tiles["Invites convert"] == "37.5%"
+    for label, name in (
+        ("Earned", "earned"),
+        ("Pending", "pending"),
+        ("Rejected", "rejected"),
+        ("To be paid", "approved"),
+    ):
+        assert number(tiles[label]) == Decimal(whole["sums"]["EUR"][name])
+    head, *body = lines(dom)
+    assert head[0] == title
+    assert head.index("Earned") < head.index("To be paid")
+    assert len(body) == len(parts) > 1
+    for line, row in zip(body, parts, strict=True):
+        assert line[0] == {"level": "Level "}.get(by, "") + row["keys"][by]
+        assert number(line[head.index("Conversions")]) == row["counts"]["conversions"]
+        earned = row["sums"].get("EUR", {}).get("earned")
+        assert line[head.index("Earned")] == (f"€{earned}" if earned else "–")
+    cohorts = whole["cohorts"]["EUR"]
+    _, referred, others = lines(dom, "customers")
+    assert referred[:3] == ["Referred customers", str(cohorts["referred"]["customers"]), "25.0%"]
+    assert others[:2] == ["All others", str(cohorts["other"]["customers"])]
+    assert number(referred[-1]) == Decimal(cohorts["referred"]["revenue_per_customer"])
+    assert re.findall(r'<button[^>]*value="([^"]*)"', part(dom, "programs")) == ["friends", "partners"]
+    hidden = {tag for tag in re.findall(r"<[^>]* data-view=[^>]*>", dom) if " hidden" in tag}
+    assert {"sources" in tag for tag in hidden} == {True}
+    assert len(hidden) == 4
+    assert 'id="trouble" role="alert" hidden' in dom
+
+
+@looks
+async def test_without_programmes_nothing_is_shown_of_them(world: World, tmp_path: Path) -> None:
+    """Also where an address asks for them, and whatever else it asks for that there is not."""
+    async with workers(world) as urls:
+        dom = await shown(f"{urls[0]}/#view=referrals&program=x&by=x&rank=x&period=total", tmp_path)
+    assert " hidden" in re.findall(r'<fieldset id="views"[^>]*>', dom)[0]
+    assert lines(dom)[0][0] == "Channel"
+    assert number(terms(dom, "tiles")["Sessions"]) > 0
 
 
 @looks
@@ -171,12 +229,13 @@ async def test_it_loads_nothing_from_elsewhere() -> None:
             assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';")
             loaded = re.findall(r'(?:src|<link[^>]* href)="([^"]*)"', page)
             assert sorted(loaded) == ["data:,", "static/dashboard.css", "static/dashboard.js"]
-            assert (await get("/static/dashboard.js"))[:2] == (200, "text/javascript")
+            for name in ("dashboard", "drawing", "referrals"):
+                assert (await get(f"/static/{name}.js"))[:2] == (200, "text/javascript")
             assert (await get("/static/dashboard.css"))[:2] == (200, "text/css")
             for path in ("/static/index.html", "/static/..%2Fapp.py", "/static/"):
                 assert (await get(path))[0] == 404
-            for path in ("/static/dashboard.js", "/static/dashboard.css"):
-                text = (await get(path))[3]
+            for name in ("dashboard.js", "drawing.js", "referrals.js", "dashboard.css"):
+                text = (await get(f"/static/{name}"))[3]
                 assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text)
             for linked in re.findall(r'<a href="([^"]*)"', page):
                 assert (await get("/" + unescape(linked)))[0] != 404, linked
@@ -191,6 +250,6 @@ async def test_status_tells_the_worker_in_figures(world: World) -> None:
     assert status == {
         "version": status["version"], "ready": True, "reason": "ok", "detail": "", "tasks": {}, "events": 0,
         "waiting": 0, "dead_letters": status["dead_letters"], "counters": True, "currency": "EUR",
-        "timezone": "Europe/Riga",
+        "timezone": "Europe/Riga", "programs": [],
     }  # fmt: skip
     assert set(status["dead_letters"].values()) == {0}

@@ -171,7 +171,7 @@ async def test_rewards_of_a_client_who_is_nobody_known_are_found(ask: Ask, asked
         asking = States({}, dict.fromkeys((name.encode() for name in names), near)) if far else states
         async with serving(Status(), asking) as url:
             found = await ask(f"{url}/rewards/{asked}", BEARER)
-    missing = {"error": "nothing is known of this referrer", "status": 404}
+    missing = {"error": "nothing is known of this partner", "status": 404}
     assert found == ((200, {"is": answer}) if answer else (404, missing))
 
 

@@ -1,5 +1,8 @@
-// The dashboard: asks this worker for `/status` and `/counters` (which answers for all workers), and draws.
+// The dashboard: asks this worker for `/status`, `/counters` and `/referrals` (which answer for all workers), and draws.
 // What is looked at stands in the address, so that it can be sent to somebody.
+
+import { button, byId, drawn, element, figure, fillTable, pairs, text } from "./drawing.js";
+import * as referrals from "./referrals.js";
 
 const STATUS_EVERY_MS = 2_000;
 const FIGURES_EVERY_MS = 5_000;
@@ -15,12 +18,13 @@ const PERIODS = {
 const DIMENSIONS = {
   channel: "Channel", source_medium: "Source / medium", campaign: "Campaign", platform: "Platform", goal: "Goal",
 };
+const VIEWS = { sources: "Sources", referrals: "Referrals" };
 const STEP_MS = { "1m": 60_000, "1h": 3_600_000, "1d": 86_400_000 };
 
 // name, label, kind, what it means; names are those that `/counters` sorts by.
 const FIGURES = [
   ["sessions", "Sessions", "count", "Visits, each under the source it is attributed to"],
-  ["engaged_sessions", "Engaged", "engaged", "Sessions over 10 s, with two page views or a conversion"],
+  ["engaged_sessions", "Engaged", "engaged", "Sessions over 10 s, with two page views or a conversion, in all sessions"],
   ["new_clients", "New clients", "count", "Clients seen for the first time ever"],
   ["conversions", "Conversions", "count", "Goals reached, under their last non-direct source"],
   ["cr", "CR", "percent", "Conversions ÷ sessions"],
@@ -28,13 +32,16 @@ const FIGURES = [
   ["refunded", "Refunded", "money", "Value that was given back"],
   ["leads", "Leads", "count", "Leads, under the source of what made them"],
   ["won", "Won", "count", "Leads that became clients"],
+  ["revenue", "Revenue", "money", "Paid goals less refunds, and leads that were won"],
   ["cost", "Cost", "money", "What was spent on advertising"],
-  ["cpl", "Cost per lead", "money", "Cost ÷ leads"],
-  ["roas", "ROAS", "ratio", "Revenue of advertising ÷ cost"],
+  ["cpl", "Cost/lead", "money", "Cost ÷ leads"],
+  ["romi", "ROMI", "percent", "(revenue − cost) ÷ cost: what came back beyond the cost"],
 ];
 // Goals have no visits of their own, and money is spent by the day.
 const NOT_BY_GOAL = ["engaged_sessions", "new_clients"];
-const NOT_BY_MINUTE = ["cost", "cpl", "roas"];
+const NOT_BY_MINUTE = ["cost", "cpl", "romi"];
+const ONLY_IN_TILES = ["refunded"];
+const ONLY_IN_TABLE = ["engaged_sessions"];
 
 function figuresShown() {
   return FIGURES.filter(([name]) => shown.period !== "hour" || !NOT_BY_MINUTE.includes(name));
@@ -42,18 +49,20 @@ function figuresShown() {
 
 function columnsShown() {
   return figuresShown().filter(
-    ([name]) => name !== "refunded" && (shown.dimension !== "goal" || !NOT_BY_GOAL.includes(name)),
+    ([name]) => !ONLY_IN_TILES.includes(name) && (shown.dimension !== "goal" || !NOT_BY_GOAL.includes(name)),
   );
 }
 const IN_CHARTS = [["sessions", "Sessions"], ["conversions", "Conversions"], ["value", "Value"]];
 
-const byId = (id) => document.getElementById(id);
 const shown = Object.assign(
-  { period: "today", dimension: "channel", sort: "-sessions", currency: "" },
+  { view: "sources", period: "today", dimension: "channel", sort: "-sessions", currency: "", program: "", by: "code", rank: "earned" },
   Object.fromEntries(new URLSearchParams(location.hash.slice(1))),
 );
 if (!Object.hasOwn(PERIODS, shown.period)) shown.period = "today";
 if (!Object.hasOwn(DIMENSIONS, shown.dimension)) shown.dimension = "channel";
+if (!Object.hasOwn(VIEWS, shown.view)) shown.view = "sources";
+if (!Object.hasOwn(referrals.BY, shown.by)) shown.by = "code";
+if (!referrals.sortable(shown.rank)) shown.rank = "earned";
 let token = sessionStorage.getItem("token") ?? "";
 let status = null;
 let turns = 0;
@@ -85,54 +94,6 @@ function since({ from, days }) {
   return days ? { from: dayOf(Date.now() - (days - 1) * STEP_MS["1d"]) } : {};
 }
 
-// --- elements ---------------------------------------------------------------------------------------
-
-function element(name, properties = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(properties)) {
-    if (key in made) made[key] = value;
-    else made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
-}
-
-function drawn(name, attributes, ...children) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
-}
-
-const pairs = (entries) =>
-  entries.map(([name, value, title = ""]) => element("div", { title }, element("dt", {}, name), element("dd", {}, value)));
-
-// --- figures ----------------------------------------------------------------------------------------
-
-function figure(row, name) {
-  const found = row?.counts[name] ?? row?.sums[name] ?? row?.rates[name];
-  return found === undefined || found === null ? null : Number(found);
-}
-
-function text(row, name, kind) {
-  const number = figure(row, name);
-  if (number === null) return "–";
-  switch (kind) {
-    case "money":
-      return number.toLocaleString(undefined, { style: "currency", currency: row.currency, currencyDisplay: "narrowSymbol" });
-    case "percent":
-      return number.toLocaleString(undefined, { style: "percent", maximumFractionDigits: 1 });
-    case "engaged": {
-      const sessions = figure(row, "sessions");
-      return sessions ? (number / sessions).toLocaleString(undefined, { style: "percent" }) : "–";
-    }
-    case "ratio":
-      return number.toLocaleString(undefined, { maximumFractionDigits: 2 });
-    default:
-      return number.toLocaleString();
-  }
-}
-
 // --- this worker ------------------------------------------------------------------------------------
 
 function drawStatus(now, before) {
@@ -158,12 +119,12 @@ function drawStatus(now, before) {
 
 function drawTiles(rows) {
   const row = rows.find((one) => one.currency === shown.currency);
-  const tiles = figuresShown().map(([name, label, kind, meaning]) => [label, text(row, name, kind), meaning]);
+  const tiles = figuresShown().filter(([name]) => !ONLY_IN_TABLE.includes(name)).map(([name, label, kind, meaning]) => [label, text(row, name, kind), meaning]);
+  byId("tiles").className = "";
   byId("tiles").replaceChildren(...pairs(tiles));
 }
 
-function drawCurrencies(rows) {
-  const codes = [...new Set([status.currency, ...rows.map((row) => row.currency)])].sort();
+function drawCurrencies(codes) {
   if (!codes.includes(shown.currency)) shown.currency = status.currency;
   byId("currencies").hidden = codes.length < 2;
   byId("currency").replaceChildren(
@@ -220,30 +181,18 @@ function drawCharts(rows, { window, buckets, by }) {
 // --- the table --------------------------------------------------------------------------------------
 
 function drawTable(rows) {
-  const sorted = shown.sort.replace(/^-/, "");
-  const columns = columnsShown();
-  const head = columns.map(([name, label, , meaning]) => {
-    const cell = element("th", { scope: "col", title: meaning }, element("button", { type: "button", value: name }, label));
-    if (name === sorted) cell.setAttribute("aria-sort", shown.sort.startsWith("-") ? "descending" : "ascending");
-    return cell;
+  fillTable(byId("table"), {
+    title: DIMENSIONS[shown.dimension],
+    columns: columnsShown(),
+    rows: rows.slice(0, ROWS),
+    name: ({ keys: { campaign, ...keys } }) => {
+      const rest = Object.values(keys).join(" / ");
+      return campaign === undefined ? [rest] : [campaign, rest];
+    },
+    sorted: shown.sort.replace(/^-/, ""),
+    descending: shown.sort.startsWith("-"),
+    share: "sessions",
   });
-  const table = byId("table");
-  const focus = document.activeElement?.closest?.("#table button")?.value;
-  table.tHead.replaceChildren(
-    element("tr", {}, element("th", { scope: "col", className: "name" }, DIMENSIONS[shown.dimension]), ...head),
-  );
-  if (focus) table.tHead.querySelector(`button[value="${focus}"]`)?.focus();
-  const most = Math.max(1, ...rows.map((row) => figure(row, "sessions") ?? 0));
-  const lines = rows.slice(0, ROWS).map((row) => {
-    const { campaign, ...keys } = row.keys;
-    const rest = Object.values(keys).join(" / ");
-    const name = element("th", { scope: "row", className: "name", title: Object.values(row.keys).join(" / ") });
-    name.append(...(campaign === undefined ? [rest] : [campaign, element("span", {}, `  ${rest}`)]));
-    const cells = columns.map(([figureName, , kind]) => element("td", {}, text(row, figureName, kind)));
-    cells[0].style.setProperty("--share", `${(100 * (figure(row, "sessions") ?? 0)) / most}%`);
-    return element("tr", {}, name, ...cells);
-  });
-  table.tBodies[0].replaceChildren(...lines);
   byId("note").textContent = !rows.length
     ? "Nothing was counted in this period yet."
     : rows.length > ROWS ? `The first ${ROWS}; the CSV file has all.` : "";
@@ -251,28 +200,39 @@ function drawTable(rows) {
 
 // --- what is asked for ------------------------------------------------------------------------------
 
-async function refreshFigures() {
-  const turn = ++turns;
+// These give the tasks whose figures are missing, or null if something else has been asked for meanwhile.
+async function refreshReferrals(isStale) {
+  return referrals.draw(shown, status, ask, isStale, drawCurrencies);
+}
+
+async function refreshSources(isStale) {
   const period = PERIODS[shown.period];
   const chart = period.chart;
   const [all, over] = await Promise.all([
     ask(counters({ window: period.window, dimension: "all", ...since(period) })),
     ask(counters({ window: chart.window, dimension: "all", by: "window", ...since(chart) })),
   ]);
-  if (turn !== turns) return null;
-  drawCurrencies(all.rows);
+  if (isStale()) return null;
+  drawCurrencies([...new Set([status.currency, ...all.rows.map((row) => row.currency)])].sort());
   const table = { window: period.window, dimension: shown.dimension, currency: shown.currency, sort: shown.sort, ...since(period) };
   const rows = await ask(counters({ ...table, limit: ROWS + 1 }));
-  if (turn !== turns) return null; // something else has been asked for meanwhile
+  if (isStale()) return null;
   drawTiles(all.rows);
   drawCharts(over.rows, chart);
   drawTable(rows.rows);
   byId("csv").href = counters({ ...table, format: "csv" });
-  byId("csv").hidden = Boolean(token); // a link carries none
-  const missing = new Set([...all.missing_partitions, ...over.missing_partitions, ...rows.missing_partitions]);
+  return [...all.missing_partitions, ...over.missing_partitions, ...rows.missing_partitions];
+}
+
+async function refreshFigures() {
+  const turn = ++turns;
+  const refresh = shown.view === "referrals" ? refreshReferrals : refreshSources;
+  const missing = await refresh(() => turn !== turns);
+  if (missing === null) return null;
   byId("figures").hidden = false;
   byId("admission").hidden = true;
-  return missing.size ? `Figures are missing: ${missing.size} task(s) do not answer now.` : "";
+  const tasks = new Set(missing).size;
+  return tasks ? `Figures are missing: ${tasks} task(s) do not answer now.` : "";
 }
 
 function tell(trouble) {
@@ -283,7 +243,7 @@ function tell(trouble) {
 async function look() {
   try {
     if (status === null) await lookAtWorker();
-    if (!status.counters) return tell("Counters are off (counters.enabled is false): there are no figures to show.");
+    if (shown.view === "sources" && !status.counters) return tell("Counters are off (counters.enabled is false): there are no figures to show.");
     const trouble = await refreshFigures();
     if (trouble !== null) tell(trouble);
   } catch (error) {
@@ -302,6 +262,9 @@ async function lookAtWorker() {
   const before = status;
   status = { ...(await ask("status")), at_ms: performance.now() };
   shown.currency ||= status.currency;
+  if (!status.programs.length) shown.view = "sources";
+  else if (!status.programs.includes(shown.program)) shown.program = status.programs[0];
+  if (!before) layOut();
   drawStatus(status, before);
 }
 
@@ -327,21 +290,39 @@ function choose(change) {
   again();
 }
 
+// Which buttons are pressed, and what belongs to the view that is looked at.
 function press() {
-  for (const button of document.querySelectorAll("#periods button, #dimensions button")) {
-    const chosen = button.value === shown.period || button.value === shown.dimension;
-    button.setAttribute("aria-pressed", String(chosen));
+  for (const group of GROUPS) {
+    for (const one of byId(group.id).querySelectorAll("button")) {
+      one.setAttribute("aria-pressed", String(one.value === shown[group.sets]));
+    }
   }
+  for (const part of document.querySelectorAll("[data-view]")) part.hidden = part.dataset.view !== shown.view;
+  byId("views").hidden = !status?.programs.length;
+  if (token) byId("csv").hidden = true; // a link carries none
 }
 
-const button = (value, label) => element("button", { type: "button", value }, label);
-byId("periods").append(...Object.entries(PERIODS).map(([value, { label }]) => button(value, label)));
-byId("dimensions").append(...Object.entries(DIMENSIONS).map(([value, label]) => button(value, label)));
-byId("periods").addEventListener("click", ({ target }) => target.value && choose({ period: target.value }));
-byId("dimensions").addEventListener("click", ({ target }) => target.value && choose({ dimension: target.value }));
+function layOut() {
+  byId("programs").replaceChildren(element("legend", {}, "Programme"), ...status.programs.map((name) => button(name, name)));
+  press();
+}
+
+const GROUPS = [
+  { id: "views", sets: "view", labels: VIEWS },
+  { id: "periods", sets: "period", labels: Object.fromEntries(Object.entries(PERIODS).map(([value, { label }]) => [value, label])) },
+  { id: "dimensions", sets: "dimension", labels: DIMENSIONS },
+  { id: "programs", sets: "program", labels: {} },
+  { id: "bys", sets: "by", labels: referrals.BY },
+];
+for (const { id, sets, labels } of GROUPS) {
+  byId(id).append(...Object.entries(labels).map(([value, label]) => button(value, label)));
+  byId(id).addEventListener("click", ({ target }) => target.value && choose({ [sets]: target.value }));
+}
 byId("currency").addEventListener("change", ({ target }) => choose({ currency: target.value }));
 byId("table").addEventListener("click", ({ target }) => {
-  if (target.value) choose({ sort: shown.sort === `-${target.value}` ? target.value : `-${target.value}` });
+  if (!target.value) return;
+  if (shown.view === "referrals") choose({ rank: target.value });
+  else choose({ sort: shown.sort === `-${target.value}` ? target.value : `-${target.value}` });
 });
 byId("admission").addEventListener("submit", (event) => {
   event.preventDefault();
