@@ -86,6 +86,7 @@ def run_replay(
 
 async def _replay(settings: Settings, request: ReplayRequest, progress: Callable[[int, int], None]) -> ReplayReport:
     began = time.monotonic()
+    request.out.mkdir(parents=True, exist_ok=True)  # what cannot be written shows before all the work
     topology = build_topology(settings, partitions=1)
     clock = ManualClock()
     log = LocalLog(1, clock)
@@ -294,7 +295,6 @@ class Sink:
 
     def write(self, directory: Path) -> dict[str, int]:
         """Writes the files; how many records each has."""
-        directory.mkdir(parents=True, exist_ok=True)
         written = {}
         for topic, by_id in self._records.items():
             lines = [value for name in sorted(by_id) for value in by_id[name]]

@@ -215,5 +215,8 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
     except web.HTTPException as exc:
         if exc.status < 400:
             raise
+        if request.match_info.http_exception is not None and exc.status == HTTPStatus.NOT_FOUND:
+            known = sorted({resource.canonical for resource in request.app.router.resources()})
+            return json_answer({"error": f"there is nothing here; there are: {', '.join(known)}", "status": 404}, 404)
         allow = {"Allow": exc.headers["Allow"]} if "Allow" in exc.headers else {}
         return json_answer({"error": exc.reason, "status": exc.status}, exc.status, allow)

@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from stream_app.app import ReplayRequest, run_replay
+from stream_app.settings import Settings
 from tests.cli.test_replay_leads import T0, click, replay, write
 
 DAY = 86_400_000
@@ -30,3 +32,15 @@ def test_a_holding_period_is_over_if_time_goes_further(tmp_path: Path, until: st
     more = ("--until", until) if until else ()
     (reward,) = replay(tmp_path, "--referral-events", events, *more, config=programs)["referral-rewards"]
     assert (reward["status"], reward["amount"]) == (status, "1.00")
+
+
+def test_where_nothing_can_be_written_nothing_is_worked_out(tmp_path: Path) -> None:
+    """It may have taken hours to find that out at the end."""
+    write(tmp_path, clicks=[click(0, "k1", "c1", "spring")])
+    clicks = next(tmp_path.glob("*clicks*"))
+    heard: list[int] = []
+    with pytest.raises(NotADirectoryError):
+        run_replay(Settings(), ReplayRequest(out=clicks / "out", clicks=clicks), lambda done, _: heard.append(done))
+    assert not heard
+    run_replay(Settings(), ReplayRequest(out=tmp_path / "a" / "b", clicks=clicks), lambda done, _: heard.append(done))
+    assert heard

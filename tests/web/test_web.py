@@ -134,7 +134,9 @@ async def test_errors_are_clear(ask: Ask) -> None:
     async with serving(Status(), States()) as url:
         assert (await ask(f"{url}/clients/nobody", BEARER))[1]["error"] == "nothing is known of this client"
         assert "there are: client, lead" in (await ask(f"{url}/state/zebra/1", BEARER))[1]["error"]
-        assert (await ask(f"{url}/zebra"))[0] == 404
+        code, lost = await ask(f"{url}/zebra")
+        assert code == 404
+        assert "there are: /, /clients/{id}, /counters, /health/live," in lost["error"]
 
 
 async def test_a_lookup_waits_for_nobody(ask: Ask) -> None:
