@@ -87,7 +87,9 @@ class Conversion(msgspec.Struct, gc=False):
     ip: Annotated[Text | None, Meta(description="Leaves only as a keyed hash.")] = None
     user_id: Annotated[OptionalId | None, Meta(description="A known person; empty is the same as absent.")] = None
     user_agent: Annotated[Text | None, Meta(description="As the browser sent it.")] = None
-    profit: Amount = msgspec.field(default_factory=Raw)
+    profit: Annotated[Amount, Meta(description="For goals that know it; a loss is negative.")] = msgspec.field(
+        default_factory=Raw
+    )
     called_number: Annotated[Text | None, Meta(description="The number the person called.")] = None
     called_email: Annotated[Text | None, Meta(description="The address the person wrote to.")] = None
     suspicious: Annotated[bool | None, Meta(description="For community joins.")] = None
@@ -172,15 +174,17 @@ def moment(occurred_at: int | datetime) -> int:
     return occurred_at if isinstance(occurred_at, int) else to_ms(occurred_at)
 
 
-def money_of(raw: Raw, currency: str | None, default_currency: str, field: str) -> Money | None:
+def money_of(
+    raw: Raw, currency: str | None, default_currency: str, field: str, *, signed: bool = False
+) -> Money | None:
     """The amount in a field, None if it isn't given. Raises Refused(bad_money) when it is no proper amount, is
-    negative, or its currency isn't known."""
+    negative and not `signed`, or its currency isn't known."""
     code = check_currency(currency) if currency else default_currency
     text = bytes(raw).strip()
     if not text or text == b"null":
         return None
     amount = parse_amount(text, field)
-    if amount < 0:
+    if amount < 0 and not signed:
         raise Refused("bad_money", f"{field}: may not be negative")
     return Money(amount, code)
 

@@ -172,3 +172,22 @@ def test_off_is_off(tmp_path: Path) -> None:
         dict(record.headers)["kind"] for p in world.log.topic(world.topology.repartition) for record in p.read(0)[0]
     }
     assert not {kind for kind in kinds if kind.startswith(b"counter")}
+
+
+def test_a_sale_at_a_loss_is_a_sale(tmp_path: Path) -> None:
+    """Its profit is less than nothing, as that of a lead may be; a share of it is nothing, and nobody owes it."""
+    programs = '[[programs]]\nname = "p"\nlevels = ["10%"]\nbasis = "profit"\nlink_parameters = ["ref"]\n'
+    enrolled = {"event_id": "e", "user_id": "anna", "occurred_at": START, "type": "enrolled", "code": "anna"}
+    world = World(settings(tmp_path, more=programs), start_ms=START)
+    story = [
+        ("referral-events", enrolled | {"program": "p"}, START),
+        click("c1", 1, "?ref=anna"),
+        conversion("c1", 2, "purchase", value="50", profit="-5.005"),
+        conversion("c1", 3, "purchase", value="30", profit="20"),
+    ]
+    world.live([[*world.first(START), *story]], idle_ms=3 * 60 * MINUTE)
+    (everything,) = [r for r in world.counters() if (r["window"], r["dimension"]) == ("total", "all")]
+    assert (everything["counts"]["conversions"], everything["sums"]["value"]) == (2, "80.00")
+    assert everything["sums"]["profit"] == "14.99"
+    rewards = sorted((r["basis"], r["amount"]) for r in world.last("referral-rewards").values())
+    assert rewards == [("20.00", "2.00")]

@@ -50,7 +50,7 @@ class Example(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True)
         """What of it no purchase can have; empty: nothing."""
         for name in ("value", "profit", "refund"):
             amount: Decimal | None = getattr(self, name)
-            if amount is not None and not (amount.is_finite() and amount >= 0):
+            if amount is not None and not (amount.is_finite() and (amount >= 0 or name == "profit")):
                 return f"{name}: {amount} is no amount; allowed: 0 or more"
         if self.currency and self.currency not in MINOR_UNITS:
             return f'currency: "{self.currency}" is no ISO 4217 currency'

@@ -162,7 +162,7 @@ class ConversionDecoder:
         if not -CLOCK_SKEW_MS <= age <= self._life_ms or not 0 <= at <= LATEST_MS:
             raise _untimely(at, ts, self._life_ms, "the life of a client's state")
         value = money_of(conversion.value, conversion.currency, self._currency, "value")
-        profit = money_of(conversion.profit, conversion.currency, self._currency, "profit")
+        profit = money_of(conversion.profit, conversion.currency, self._currency, "profit", signed=True)
         amount = value if value is not None else profit
         goal = self._goals.get(conversion.goal)
         source = self._offline_source(conversion)
