@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from rich import box
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from stream_app.domain.counters.dimensions import fields_of
+from stream_app.domain.counters.dimensions import BY_CLIENT, COSTLESS, fields_of
 from stream_app.domain.counters.questions import Question
 from stream_app.domain.counters.records import Rates
+from stream_app.domain.counters.rules import SEGMENT
 from stream_app.domain.counters.tables import Row, value_of
 from stream_app.domain.counters.windows import DAY, Windows
 from stream_app.domain.times import MINUTE_MS, parse_rfc3339
 
-USUAL = (
+USUAL: Final = (
     "sessions", "clients", "conversions", "leads", "won", "value", "revenue", "cost", "cpl", "cpa", "cr", "romi",
 )  # fmt: skip
+_OF_COST = ("cost", "cpl", "cpa", "romi")
 _PRICES = {"cpc", "cpl", "cpa", "arpu"}
 _MULTIPLES = {"roas", "growth"}
 _SHARES = set(Rates.__struct_fields__) - _PRICES - _MULTIPLES
@@ -41,7 +44,7 @@ def table(
     room = width - sum(column.width for column in heads)
     figures: list[_Column] = []
     left_out: list[str] = []
-    for name in names or USUAL:
+    for name in names or usual(question):
         column = _Column(name.replace("_", " "), [shown(row, name) for row in rows])
         if column.width <= room and not left_out:
             figures.append(column)
@@ -60,6 +63,15 @@ def table(
     elif left_out:
         picture.caption = f"no room for {', '.join(left_out)}; --columns chooses"
     return picture
+
+
+def usual(question: Question) -> Sequence[str]:
+    """The usual figures, but for those that are not counted in this dimension and window."""
+    dimension, long = question.dimension, question.kind >= DAY
+    absent = set() if long and dimension in BY_CLIENT else {"clients"}
+    if not long or dimension in COSTLESS or dimension.startswith(SEGMENT):
+        absent.update(_OF_COST)
+    return [name for name in USUAL if name not in absent]
 
 
 class _Column:

@@ -118,6 +118,11 @@ def test_a_table_for_people(data: Path) -> None:
     assert "2026-06-09" not in days  # the day of Riga begins on the 9th in UTC
     hours = counters(data, "-d", "all", "-w", "1h", "--by-window", "--from", "2026-06-10", "--to", "2026-06-11").stdout
     assert "2026-06-10 12:00+0300" in hours
+    assert {"clients", "cost", "cpl", "romi"} <= set(days.split())
+    assert {"clients", "cost", "cpl", "cpa", "romi"}.isdisjoint(hours.split())  # not counted by the hour
+    goals = counters(data, "-d", "goal", "-w", "total").stdout.split()
+    assert "clients" not in goals
+    assert "cost" in goals
     assert counters(data, "--columns", "beauty").exit_code == 2
     empty = counters(data, "--from", "2020-01-01", "--to", "2020-01-02")
     assert "nothing is counted there" in empty.stdout

@@ -92,6 +92,27 @@ async def test_several_days_are_summed_over_all_workers(world: World, dimension:
             }
 
 
+@pytest.mark.parametrize(
+    ("window", "dimension", "known"),
+    [("1d", "all", True), ("total", "platform", True), ("1h", "all", False), ("1m", "channel", False),
+     ("1d", "goal", False), ("total", "goal", False)],
+)  # fmt: skip
+async def test_clients_are_null_where_they_are_not_counted(
+    world: World, window: str, dimension: str, known: bool
+) -> None:
+    """They count by day and in total, and not by goal: nobody is told that there were none."""
+    async with workers(world) as urls:
+        _, answer = await get(
+            urls[0], ("window", window), ("dimension", dimension), ("by", "window"), ("currency", "EUR")
+        )
+    rows = [row for row in answer["rows"] if row["counts"]["sessions"]]
+    assert rows
+    for row in rows:
+        assert (row["counts"]["clients"] is not None) == known
+        assert (row["client_days"] is not None) == known
+        assert not known or row["counts"]["clients"] > 0
+
+
 async def test_goals_take_sessions_and_cost_of_all_days(world: World) -> None:
     """Also of days on which the goal was not reached (semantics 39)."""
     async with workers(world) as urls:

@@ -36,6 +36,10 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     BY_ID: ("source", "medium", "campaign"),
 }
 """Fields of the keys by dimension (semantics 37)."""
+BY_CLIENT: Final = frozenset(("all", "channel", "source_medium", "campaign", "platform"))
+"""Dimensions that count distinct clients, the funnel and the NPS."""
+COSTLESS: Final = frozenset(("landing", "owner", "refusal_reason"))
+"""Dimensions whose keys no row of costs has; nor has it segments."""
 SHOWN: Final = (*(name for name in FIELDS if name != BY_ID), f"{SEGMENT}NAME")
 """Dimensions that have counters, for messages."""
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from stream_app.domain.counters.dimensions import GOALS, fields_of
+from stream_app.domain.counters.dimensions import BY_CLIENT, GOALS, fields_of
 from stream_app.domain.counters.figures import (
     AMOUNTS,
     CLIENTS,
@@ -34,7 +34,7 @@ from stream_app.domain.counters.records import (
     keys_json,
     with_all,
 )
-from stream_app.domain.counters.windows import TOTAL
+from stream_app.domain.counters.windows import DAY, TOTAL
 from stream_app.domain.times import MINUTE_MS, rfc3339
 
 Keys = tuple[str, ...]
@@ -128,7 +128,8 @@ class Table:
         )
         has_counts = bool(record.counts)
         shown: dict[str, int | None] = dict(record.counts)
-        if not single and has_counts:
+        by_client = has_counts and question.kind >= DAY and question.dimension in BY_CLIENT
+        if has_counts and not (single and by_client):
             shown["clients"] = None
         return Row(
             record.keys,
@@ -136,10 +137,10 @@ class Table:
             rfc3339(one.start * MINUTE_MS) if question.by_window and question.kind != TOTAL else None,
             one.windows,
             shown,
-            client_days if has_counts else None,
+            client_days if by_client else None,
             record.sums,
             record.rates,
-            record.funnel if single else None,
+            record.funnel if single and by_client else None,
             (record.nps or one.nps) if single else None,
         )
 
