@@ -26,7 +26,7 @@ class WebServer:
             raise OSError(
                 exc.errno,
                 f"cannot listen on {self._host}:{self._port} (web.host, web.port): {exc.strerror}; "
-                "web.port = 0 takes any free port",
+                "web.port = 0 or --port 0 takes any free port",
             ) from exc
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

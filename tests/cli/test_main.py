@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,20 @@ def test_a_worker_without_a_broker_says_so(tmp_path: Path) -> None:
     ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 70
     assert "cannot go on: no broker answers at 127.0.0.1:1 (kafka.bootstrap)" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_worker_whose_port_is_taken_says_so(tmp_path: Path) -> None:
+    """The second worker on a machine, most often: what is taken, and how to have another, without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        environ = {**os.environ, "STREAM_APP_KAFKA__BOOTSTRAP": "127.0.0.1:1"}
+        command = [sys.executable, "-m", "stream_app.cli.main", "worker", "--port", port]
+        command += ["--state-directory", str(tmp_path)]
+        ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 70
+    assert f"cannot go on: cannot listen on 127.0.0.1:{port} (web.host, web.port)" in ended.stderr
+    assert "--port 0 takes any free port" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

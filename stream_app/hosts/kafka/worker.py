@@ -155,7 +155,10 @@ class KafkaWorker:
 
     # -- life -----------------------------------------------------------------------------------------
     async def start(self) -> None:
-        url = await self._serve(self) if self._serve else "http://127.0.0.1:6066"
+        try:
+            url = await self._serve(self) if self._serve else "http://127.0.0.1:6066"
+        except OSError as exc:
+            self.die(CannotOpen(exc.strerror or str(exc)))
         self.faust.conf.canonical_url = URL(url)  # the assignor tells the others by it where this worker is
         self.faust.flow_control.resume()  # Faust's own recovery does this; channels are shut until then
         try:
