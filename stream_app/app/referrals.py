@@ -27,12 +27,12 @@ class TaskReferrals:
         self.partitions = partitions
         self.programs: Sequence[str] = tuple(program.name for program in settings.programs)
         self.others = others
-        self._currency = settings.costs.base_currency or settings.site.currency
+        self.currency = settings.costs.base_currency or settings.site.currency
         self._tasks = tasks
 
     def question(self, parameters: Iterable[tuple[str, str]]) -> Question:
         """What the parameters of an address ask for. Raises `CannotAsk`."""
-        return ask(parameters, self._currency)
+        return ask(parameters, self.currency)
 
     async def own(self, question: Question) -> tuple[list[Row], list[int]]:
         """The first rows of each task that runs here, and which these are. One that goes away meanwhile is left out."""

@@ -63,6 +63,8 @@ class Dashboard:
         self._stats = stats
         self._counters = counters
         self._programs = referrals.programs if referrals is not None else ()
+        money = counters if counters is not None else referrals
+        self._currency = money.currency if money is not None else ""
         files = resources.files(__package__) / "static"
         self._page = (files / "index.html").read_text()
         self._assets = {name: (files / name).read_text() for name in _ASSETS}
@@ -100,7 +102,7 @@ class Dashboard:
                 waiting=stats.lag_total,
                 dead_letters=stats.dead_letters,
                 counters=counters is not None,
-                currency=counters.currency if counters is not None else "",
+                currency=self._currency,
                 timezone=counters.timezone if counters is not None else "UTC",
                 programs=self._programs,
             )

@@ -86,6 +86,10 @@ class ReferralAnswers(Protocol):
         """How many tasks there are in all."""
 
     @property
+    def currency(self) -> str:
+        """The base currency."""
+
+    @property
     def programs(self) -> Sequence[str]:
         """Those of the settings."""
 

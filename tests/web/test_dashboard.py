@@ -15,9 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 
+from stream_app.app.referrals import TaskReferrals
 from stream_app.metrics import WorkerStats
 from stream_app.web import Readiness, WebServer, create_web
-from tests.counters.serving import DAY, Status, three_days, workers
+from tests.counters.serving import DAY, Running, Status, three_days, workers
 from tests.counters.world import World
 from tests.web.programme import programme
 
@@ -164,6 +165,22 @@ async def test_it_shows_what_the_programmes_say(shop: World, tmp_path: Path, by:
     assert {"sources" in tag for tag in hidden} == {True}
     assert len(hidden) == 4
     assert 'id="trouble" role="alert" hidden' in dom
+
+
+@looks
+async def test_where_counters_are_off_there_are_programmes(shop: World, tmp_path: Path) -> None:
+    """Whatever the address asks for."""
+    tasks = {number: Running(shop.stores.open(number)) for number in range(shop.partitions)}
+    programmes = TaskReferrals(shop.settings, shop.partitions, lambda: tasks)  # type: ignore[arg-type, return-value]
+    web = create_web(Status(), WorkerStats(), referrals=programmes, counters_need_token=False)
+    server = WebServer(web, "127.0.0.1", 0)
+    try:
+        dom = await shown(f"{await server.start()}/#view=sources", tmp_path)
+    finally:
+        await server.stop()
+    assert terms(dom, "tiles")["Earned"] == "€173.00"
+    assert lines(dom)[0][0] == "Code"
+    assert "Counters are off" not in dom
 
 
 @looks

@@ -258,12 +258,20 @@ async function look() {
   }
 }
 
+// Only what there is can be looked at.
+function fit() {
+  if (!status) return;
+  const { counters: sources, programs } = status;
+  if (!programs.length) shown.view = "sources";
+  else if (!sources) shown.view = "referrals";
+  if (!programs.includes(shown.program)) shown.program = programs[0] ?? "";
+}
+
 async function lookAtWorker() {
   const before = status;
   status = { ...(await ask("status")), at_ms: performance.now() };
   shown.currency ||= status.currency;
-  if (!status.programs.length) shown.view = "sources";
-  else if (!status.programs.includes(shown.program)) shown.program = status.programs[0];
+  fit();
   if (!before) layOut();
   drawStatus(status, before);
 }
@@ -285,6 +293,7 @@ function repeat(work, everyMs) {
 
 function choose(change) {
   Object.assign(shown, change);
+  fit();
   history.replaceState(null, "", `#${new URLSearchParams(shown)}`);
   press();
   again();
@@ -298,7 +307,7 @@ function press() {
     }
   }
   for (const part of document.querySelectorAll("[data-view]")) part.hidden = part.dataset.view !== shown.view;
-  byId("views").hidden = !status?.programs.length;
+  byId("views").hidden = !(status?.counters && status.programs.length);
   if (token) byId("csv").hidden = true; // a link carries none
 }
 
