@@ -9,6 +9,7 @@ import heapq
 import json
 import random
 import time
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -159,7 +160,9 @@ def _lines(path: Path, topic: int, disturb: random.Random | None, grace: int) ->
         previous = 0
         for number, raw in enumerate(file):
             value = raw.rstrip(b"\r\n")
-            if not value:
+            if not number:
+                value = value.removeprefix(BOM_UTF8)
+            if not value.strip():
                 continue
             occurred, received = _times(value)
             ts = received if received is not None else occurred if occurred is not None else previous

@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, BinaryIO
 import click
 import msgspec
 
-from stream_app.cli.common import FAILED, common_options, line_writer, open_lines, say, settings
+from stream_app.cli.common import FAILED, common_options, line_writer, open_lines, say, settings, unmarked
 
 if TYPE_CHECKING:
     from stream_app.domain.bots import BotDetector
@@ -191,7 +191,7 @@ def _run_json(classifier: Classifier, source: BinaryIO) -> int:
     encode = msgspec.json.Encoder().encode
     write = line_writer(source)
     wrong = 0
-    for number, line in enumerate(source, 1):
+    for number, line in enumerate(unmarked(source), 1):
         if not line.strip():
             continue
         out: Answer | Wrong

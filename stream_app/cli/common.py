@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import os
 import sys
-from collections.abc import Callable
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TypeVar, cast
 
@@ -100,6 +101,15 @@ def line_writer(source: BinaryIO) -> Callable[[bytes], object]:
         buffer.flush()
 
     return write
+
+
+def unmarked(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines without the mark of UTF-8 that Windows puts before the first one."""
+    rest = iter(lines)
+    for first in rest:
+        yield first.removeprefix(BOM_UTF8)
+        break
+    yield from rest
 
 
 def start_logging() -> None:

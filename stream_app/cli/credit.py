@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 import msgspec
 
-from stream_app.cli.common import FAILED, common_options, line_writer, open_lines, say, settings
+from stream_app.cli.common import FAILED, common_options, line_writer, open_lines, say, settings, unmarked
 
 if TYPE_CHECKING:
     from stream_app.settings import Settings
@@ -68,7 +68,7 @@ def _run(given: Settings, lines: BinaryIO) -> int:
     answer = Crediting(given).answer
     write = line_writer(lines)
     wrong = 0
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(unmarked(lines), 1):
         try:
             out = answer(line)
         except Refused as refused:

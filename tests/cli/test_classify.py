@@ -83,6 +83,12 @@ def test_lines_that_cannot_be_read() -> None:
     assert "3 lines could not be classified" in result.stderr
 
 
+def test_a_mark_of_utf8_before_the_first_line_is_no_part_of_it() -> None:
+    """Windows writes one."""
+    click = '{"url": "https://shop.example.com/?utm_source=a"}'
+    assert [answer.get("source") for answer in answers(classify(stdin=f"\ufeff{click}\n{click}\n"))] == ["a", "a"]
+
+
 def test_explain() -> None:
     """Which rule decided, and all that were looked at."""
     result = classify("--explain", stdin='{"referrer": "https://semalt.com/"}\n{"source": "vk", "medium": "cpc"}\n')

@@ -44,6 +44,13 @@ def shares(answer: dict[str, Any], model: str) -> dict[str, str]:
     return {share["channel"]: share["credit"] for share in answer["credits"][model]}
 
 
+def test_a_mark_of_utf8_before_the_first_line_is_no_part_of_it() -> None:
+    """Windows writes one."""
+    result = credit(stdin="\ufeff" + asked(("Email", 1)))
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["credits"]
+
+
 def test_the_golden_row_of_time_decay() -> None:
     """0, 7, 14 and 28 days: 55.17 / 27.59 / 13.79 / 3.45 %."""
     result = credit(stdin=asked(("A", 28), ("B", 14), ("C", 7), ("D", 0), value="1000", currency="EUR"))

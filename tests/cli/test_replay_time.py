@@ -44,3 +44,13 @@ def test_where_nothing_can_be_written_nothing_is_worked_out(tmp_path: Path) -> N
     assert not heard
     run_replay(Settings(), ReplayRequest(out=tmp_path / "a" / "b", clicks=clicks), lambda done, _: heard.append(done))
     assert heard
+
+
+def test_a_mark_of_utf8_and_lines_without_anything_are_no_records(tmp_path: Path) -> None:
+    """As Windows and hands leave them: the first record was a dead letter, and the blank lines were, too."""
+    write(tmp_path, clicks=[click(0, "k1", "c1", "spring"), click(1, "k2", "c1", "spring")])
+    file = next(tmp_path.glob("*clicks*"))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n \t\r\n") + b"  ")
+    found = replay(tmp_path)
+    assert not found["dead-letters"]
+    assert [session["page_views"] for session in found["attributed-sessions"]] == [2]
