@@ -50,8 +50,8 @@ check: $(STAMP) ## Format, lint, types, layers
 	$(BIN)/lint-imports
 
 .PHONY: test
-test: check ## Everything in `check`, then all tests against a real broker, coverage shown
-	$(BIN)/pytest --cov --cov-report=term $(ARGS)
+test: check ## Everything in `check`, then all tests against a real broker, two at once, coverage shown
+	$(BIN)/pytest -n 2 --cov --cov-report=term $(ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## Throughput, latency, memory and recovery as JSON

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -14,9 +15,10 @@ import hypothesis
 import pytest
 
 from stream_app.devtools.broker import Broker, NoBroker
+from tests.lanes import CHAOS, lane_of, lanes
 
 ROOT = Path(__file__).resolve().parents[1]
-_BROKER_FIXTURES = {"broker", "own_broker", "cluster"}
+_BROKER_FIXTURES = {"broker", "own_broker", "cluster", "eager_broker"}
 
 # No deadline: two cores are shared with brokers and workers. Failures print how to repeat them.
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True, derandomize=True)
@@ -33,6 +35,10 @@ class StartBroker(Protocol):
 def pytest_configure(config: pytest.Config) -> None:
     wanted = os.environ.get("SEED") or "1"
     config.stash[_SEED] = random.SystemRandom().randrange(1 << 32) if wanted == "random" else int(wanted)
+    os.environ["SEED"] = str(config.stash[_SEED])  # the same one in all processes that run tests
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So a shell starts what it runs in the background; and so it would stay for all that tests start and interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -51,7 +57,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         (left_out if item.get_closest_marker("soak") and not soak_wanted else kept).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)
-        items[:] = kept
+    if hasattr(config, "workerinput"):  # one of two processes
+        kept.sort(key=lambda item: lane_of(item.nodeid) != CHAOS)
+    items[:] = kept
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    return lanes(config, log)
 
 
 @pytest.fixture(scope="session")
