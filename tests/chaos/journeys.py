@@ -142,7 +142,7 @@ class Journeys(Arena):
         ]
         for name in self.inputs:
             command += [f"--{name}", str(self.directory / f"{name}.jsonl")]
-        done = subprocess.run(command, cwd=Path.cwd(), capture_output=True, text=True, check=False, timeout=200)
+        done = subprocess.run(command, cwd=Path.cwd(), capture_output=True, text=True, check=False, timeout=600)
         assert done.returncode == 0, done.stderr[-3000:]
         outputs = {
             name: _last(out.joinpath(f"{name}.jsonl").read_bytes().splitlines()) for name in (*OUTPUTS, COUNTERS)

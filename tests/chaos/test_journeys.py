@@ -10,7 +10,7 @@ from stream_app.devtools.broker import Broker
 from tests.chaos.journeys import Journeys
 from tests.chaos.scenarios import random_kills, two
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 EVENTS = 200_000
 KILLS = 22

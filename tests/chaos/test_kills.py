@@ -10,7 +10,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.scenarios import come_and_go, every_first_step, every_step, two, zombie
 from tests.chaos.spec import STEPS_OF_COMMIT, TIMERS, Failpoint
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.slow
 
 MakeArena = Callable[..., Arena]
 

@@ -9,7 +9,7 @@ import pytest
 from stream_app.devtools.broker import Broker
 from tests.chaos.mutations import outcome
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(("name", "scenario"), [("timers-lost", "plain"), ("fence-last", "race")])

@@ -21,7 +21,7 @@ from tests.chaos.logs import QUIET, Read, read
 from tests.cli.helpers import json_lines, run
 from tests.kafka.bad_records import Bad, Value, bad, good
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 BAD, GOOD, PARTITIONS = 10_000, 6_000, 4
 LIMIT = 60_000

@@ -10,7 +10,7 @@ from tests.chaos.arena import Arena, Member
 from tests.chaos.scenarios import two
 from tests.conftest import StartBroker
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 def test_the_only_broker_restarts(own_broker: StartBroker, tmp_path: Path, topic_prefix: str, seed: int) -> None:

@@ -27,7 +27,7 @@ from tests.chaos.arena import wait_until
 from tests.chaos.logs import QUIET
 from tests.cli.helpers import json_lines, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 CONSUMER = Path(__file__).resolve().parents[2] / "deploy" / "consumers" / "last_revision.py"
 PARTITIONS = 4

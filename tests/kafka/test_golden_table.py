@@ -21,7 +21,7 @@ from tests.chaos.logs import QUIET, read
 from tests.cli.helpers import json_lines, run
 from tests.golden import check, inputs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 PARTITIONS = 2
 CONFIG = """

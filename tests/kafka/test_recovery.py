@@ -14,7 +14,7 @@ from tests.chaos.oracle import check
 from tests.chaos.spec import Failpoint
 from tests.kafka import disasters
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 MakeArena = Callable[..., Arena]
 _TIMERS = {"idles missing", "idles wrong", "state not forgotten", "timer missed"}

@@ -25,7 +25,7 @@ from tests.referral.erasing import compacted
 from tests.referral.worlds import CANARIES, CONFIG, DAY, HOUR, T0, TRACES, anna, bought, click, joined, write
 from tests.referral.worlds import read as read_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 PARTITIONS = 3
 YEAR = 365 * DAY

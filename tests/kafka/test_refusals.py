@@ -18,7 +18,7 @@ from tests.chaos.oracle import check, committed
 from tests.kafka import disasters
 from tests.kafka.test_recovery import again, history, more
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 MakeArena = Callable[..., Arena]
 EXIT_FAILED = 70
