@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from stream_app.domain.referral.tables import Question, Row, ask, in_order
+from stream_app.domain.referral.tables import Question, Row, ask
 from stream_app.engine.task import Phase, Task
-from stream_app.processors.referral_tables import find
+from stream_app.processors.referral_counters import Head
+from stream_app.processors.referral_tables import find, first_rows
 from stream_app.settings import Settings
 
 _AT_ONCE = 200
@@ -41,17 +42,17 @@ class TaskReferrals:
         for partition, task in sorted(self._tasks().items()):
             found = await self._of(question, task)
             if found is not None:
-                rows += in_order(found, question)
+                rows += first_rows(found, question)
                 answered.append(partition)
         return rows, answered
 
-    async def _of(self, question: Question, task: Task) -> list[Row] | None:
+    async def _of(self, question: Question, task: Task) -> list[Head] | None:
         store = task.store
         if task.phase is not Phase.RUNNING or store is None:
             return None
         found = []
-        for row in find(store, question.dimension, question.program):
-            found.append(row)
+        for head in find(store, question.dimension, question.program):
+            found.append(head)
             if not len(found) % _AT_ONCE:
                 await asyncio.sleep(0)
                 if task.store is not store or task.phase is not Phase.RUNNING:

@@ -49,10 +49,10 @@ def programme(directory: Path) -> World:
         return arrival("referral-events", minute, user_id=user, program="friends", type="invited", count=count)
 
     story = [
-        enrolled(1, "anna", "customer", email="anna@example.org"),
-        enrolled(2, "zoe", "partner"),
+        enrolled(1, "anna", "partner", email="anna@example.org"),
+        enrolled(2, "zoe", "customer"),
         visit(3, "c-misha", "ANNA"),
-        enrolled(4, "misha", "customer", client_id="c-misha"),
+        enrolled(4, "misha", "partner", client_id="c-misha"),
         invited(5, "anna", 8),
         visit(6, "c-olga", "misha"),
         visit(7, "c-petr", "anna"),

@@ -82,6 +82,18 @@ async def test_the_story_in_figures(world: World) -> None:
     assert in_pounds[0]["keys"]["code"] == "zoe"
 
 
+@pytest.mark.parametrize("sort", ["users", "referred", "visits", "earned", "pending", "rejected"])
+@pytest.mark.parametrize("dimension", ["code", "advocate_kind", "level"])
+async def test_a_table_cut_short_is_the_beginning_of_the_whole(world: World, dimension: str, sort: str) -> None:
+    """Each task gives its first rows only."""
+    async with workers(world) as urls:
+        whole = (await asked(urls[0], dimension=dimension, sort=sort))[1]["rows"]
+        for limit in range(1, len(whole) + 1):
+            cut = (await asked(urls[1], dimension=dimension, sort=sort, limit=str(limit)))[1]["rows"]
+            assert cut == whole[:limit]
+    assert len(whole) > 1
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "words"),
     [
