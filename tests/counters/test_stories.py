@@ -191,3 +191,24 @@ def test_a_sale_at_a_loss_is_a_sale(tmp_path: Path) -> None:
     assert everything["sums"]["profit"] == "14.99"
     rewards = sorted((r["basis"], r["amount"]) for r in world.last("referral-rewards").values())
     assert rewards == [("20.00", "2.00")]
+
+
+def test_an_answer_that_moves_to_another_advertisement_of_its_campaign_stays(tmp_path: Path) -> None:
+    """A late click makes another term, or another case of the campaign, the last one before the answer: a counter of
+    the same keys takes it back and gets it at once."""
+    tags = "?utm_source=google&utm_medium=cpc"
+    early = click("c1", 1, f"{tags}&utm_campaign=spring&utm_term=shoes")
+    late = click("c1", 5, f"{tags}&utm_campaign=Spring&utm_term=boots")
+    world = World(settings(tmp_path), start_ms=START)
+    answered = [*world.first(START), early, conversion("c1", 10, "survey", score=10)]
+    world.live([answered, [(*late[:2], START + 20 * MINUTE)]], idle_ms=3 * 60 * MINUTE)
+    (answer,) = [c for c in world.last("attributed-conversions").values() if c["goal"] == "survey"]
+    assert [t["campaign"] for t in answer["touchpoints"]] == ["spring", "Spring"]
+    found = world.counters()
+    scores = {
+        (r["window"], r["dimension"]): r["nps"]
+        for r in found
+        if r["window"] in {"1d", "total"} and {"all", "google", "Paid Search"} & {r["dimension"], *r["keys"].values()}
+    }
+    assert set(scores.values()) == {"100"}
+    assert {"all", "channel", "source_medium", "campaign"} <= {dimension for _, dimension in scores}

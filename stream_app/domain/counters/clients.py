@@ -164,8 +164,9 @@ def answered(
     before = memory.answers
     if sign > 0:
         after = tuple(sorted((*before, mine)))[-MAX_ANSWERS:]
-    else:
-        after = tuple(other for other in before if other != mine)
+    else:  # once: it may have come again under another attribution of the same keys, before it goes under this one
+        place = before.index(mine) if mine in before else len(before)
+        after = before[:place] + before[place + 1 :]
     memory.answers = after
     minute = at // MINUTE_MS
     for window, of_day in ((FOREVER, None), (DAYS, day)):
