@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from decimal import Decimal
@@ -208,6 +209,24 @@ class Teller:
         self.told: dict[str, str] = {}
         """Of each purchase, whose it was last."""
         self.clicks: dict[str, set[tuple[str, int]]] = {}
+        self.heard_until = 0
+
+    def net_at(self, at: int, happenings: list[Happening]) -> Net:
+        """What has become of all that happened until `at`, when grace is over. Asked again, for a later time, it goes
+        on from what happened before: what happens at that very time and the grace are those of a copy. Of figures,
+        which nobody looks at, there is one set."""
+        in_order = sorted((h for h in happenings if self.heard_until <= h.at <= at), key=lambda h: (h.at, h.id))
+        for happening in in_order:
+            if happening.at < at:
+                self.hear(happening, happening.at)
+        self.heard_until = at
+        same = (*self.net.processors, self.net.programs, self.net.tally)
+        other = copy.deepcopy(self, {id(part): part for part in same})
+        for happening in in_order:
+            if happening.at == at:
+                other.hear(happening, at)
+        other.net.pass_time(T0 + at + GRACE + MINUTE)
+        return other.net
 
     def hear(self, happening: Happening, arrives: int) -> None:
         """It is heard of at T0 + `arrives`."""
@@ -348,12 +367,9 @@ def with_money(seed: int, made: list[Program], happenings: list[Happening]) -> l
     rng = random.Random(seed + 1)
     times = sorted(rng.randrange(DAY // MINUTE, 40 * DAY // MINUTE) * MINUTE for _ in range(10))
     result = list(happenings)
+    teller = Teller(Net(*made, rates={"USD": Decimal("0.9")}))
     for number, at in enumerate(times):
-        net = Net(*made, rates={"USD": Decimal("0.9")})
-        teller = Teller(net)
-        for happening in sorted((h for h in result if h.at <= at), key=lambda h: (h.at, h.id)):
-            teller.hear(happening, happening.at)
-        net.pass_time(T0 + at + GRACE + MINUTE)
+        net = teller.net_at(at, result)
         records = list(net.last().values())
         if not records:
             continue
