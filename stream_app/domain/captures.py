@@ -9,7 +9,7 @@ from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.journey import Captured, Journey, Session
 
 MAX_CODES = 20
-"""Visits with a referral code that are remembered: the first and the latest."""
+"""Visits with a referral code that are remembered: the first and the latest, of each code as far as there is room."""
 
 
 def capture(journey: Journey, hit: Hit) -> None:
@@ -22,10 +22,24 @@ def capture(journey: Journey, hit: Hit) -> None:
     if not captured.is_visit:
         last = (captured,)
     else:
-        codes = (*codes, captured) if len(codes) < MAX_CODES else (codes[0], *codes[2:], captured)
+        codes = (*codes, captured)
+        if len(codes) > MAX_CODES:
+            codes = _with_one_less(codes)
         if captured.ip:
             last = ()
     journey.codes = codes + last
+
+
+def _with_one_less(codes: tuple[Captured, ...]) -> tuple[Captured, ...]:
+    """Pages that bear the same codes on each visit push no other one out: the first to go is a visit between two with
+    its code, then one whose code came before or again. If there is none, the oldest goes that is not the first of
+    all."""
+    names = [captured.code.partition(SEPARATOR)[0] for captured in codes]
+    middle = range(1, len(names) - 1)
+    between = (n for n in middle if names[n] in names[:n] and names[n] in names[n + 1 :])
+    repeated = (n for n in middle if names.count(names[n]) > 1)
+    gone = next(between, 0) or next(repeated, 1)
+    return codes[:gone] + codes[gone + 1 :]
 
 
 def codes_of(journey: Journey, session: Session, user: str | None) -> tuple[Captured, ...]:

@@ -34,12 +34,12 @@ class ReferralTeller(Teller):
         if not self._programs:
             return
         captured = codes_of(client.head, session, record.user_id)
-        visits = tuple(read_capture(c.code, c.at).visit for c in captured if c.at >= session.started_at)
+        visits = tuple(v for c in captured if c.at >= session.started_at for v in read_capture(c.code, c.at).visits)
         if visits:
             yield Fact(facts.CAPTURED, person_of("", client_id).encode(), encode_body(Visits(visits)))
         if captured and record.user_id:
             since = session.started_at
-            before = (read_capture(c.code, c.at).visit for c in captured if c.at < since)
+            before = (v for c in captured if c.at < since for v in read_capture(c.code, c.at).visits)
             visits = (*(msgspec.structs.replace(visit, since=since) for visit in before), *visits)
             yield Fact(facts.CAPTURED, record.user_id.encode(), encode_body(Visits(visits)))
 
@@ -77,7 +77,7 @@ class ReferralTeller(Teller):
             client=client_id,
             user=record.user_id or "",
             codes=tuple(code for code in (sale.promo_code, sale.invite_code) if code),
-            visits=tuple(capture.visit for capture in captures if capture.visit.code),
+            visits=tuple(visit for capture in captures for visit in capture.visits),
             contact=contact,
             refunds=tuple(
                 RefundLine(r.event_id, _ms(r.occurred_at), Decimal(r.value))

@@ -16,6 +16,7 @@ from stream_app.domain.referral.codes import marks_of
 from stream_app.domain.referral.facts import ABREAST, LEAD_OWNER, WALK, Abreast, Walk
 from stream_app.domain.referral.programs import Rate, ReferredReward
 from stream_app.engine.partitioning import partition_of
+from stream_app.processors.codes import CODE_KEY, Register
 from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.lead_facts import LEAD_FACT
 from stream_app.processors.people.abreast import answer, task_keys
@@ -594,6 +595,27 @@ def test_nobody_keeps_the_hashes_that_an_owner_of_a_code_enrolled_with() -> None
     net.pass_time(T0 + DAY + DONE)
     assert [kept_of(net, mark[1:]) for mark in marks] == [[], []]
     assert net.person("\x1fc-boris").answers
+
+
+def test_an_open_purchase_learns_the_new_name_also_where_the_code_has_forgotten_who_asked() -> None:
+    """As in a leap of time: the code's answer does not come any more. Whoever told of the purchase is told the name."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA", client_id="c-anna"))
+    net.pass_time(T0 + DAY)
+    net.send(erase(DAY, "anna"))
+    net.pass_time(T0 + DAY + 90 * MINUTE)
+    net.send(bought(DAY + 90 * MINUTE, "c-boris", "100", via=("anna", HOUR)))
+    place = ("codes", CODE_KEY + b"anna")
+    register = msgspec.msgpack.decode(net.saved[place], type=Register)
+    assert register.pages
+    register.pages = []
+    net.saved[place] = msgspec.msgpack.encode(register)
+    net.pass_time(T0 + DAY + DONE)
+    assert net.person("\x1fc-boris").answers
+    assert kept_of(net, marks_of(NO_CONTACT, "c-anna")[0][1:]) == []
+    net.pass_time(T0 + 3 * DAY)
+    assert net.rewards == [(known_as("anna"), 1, "10.00", "rejected")]
+    assert net.reward(known_as("anna"))["reasons"] == ["code_not_valid"]
 
 
 def test_a_lead_that_turns_out_to_be_somebody_elses_is_forgotten() -> None:

@@ -226,7 +226,7 @@ def test_a_code_that_a_client_brought_binds_whoever_it_turned_out_to_be_by_then(
             click(-MINUTE, "c-misha", "https://shop.example.com/"),
             click(0, "c-misha", "https://shop.example.com/?ref=anna", received_at=at(late)),
             click(login, "c-misha", page, user_id=user),
-            click(login + DAY // 2, "c-misha", page, user_id="misha"),
+            *([click(login + DAY // 2, "c-misha", page, user_id="misha")] if user != "misha" else []),
         ],
         "conversions": [bought(6 * DAY, "c-petr", "100", promo_code="misha")],
         "referral-events": [joined(-DAY, "anna", "ANNA"), joined(3 * DAY, "misha", "MISHA")],
@@ -234,6 +234,65 @@ def test_a_code_that_a_client_brought_binds_whoever_it_turned_out_to_be_by_then(
     out = replay(tmp_path, write(tmp_path / "in", made), "out", *shuffle)
     paid = {r["user_id"]: r["amount"] for r in read(out / "referral-rewards.jsonl").values()}
     assert paid == {"misha": "10.00"} | ({"anna": "5.00"} if bound else {})
+
+
+@pytest.mark.parametrize(
+    ("link", "paid"),
+    [
+        ("?ref=header&ref=x&via=anna", "anna"),  # what others call ref is nobody's code
+        ("?via=misha&ref=anna", "misha"),  # of two that are somebody's the first
+        ("?ref=anna&via=misha", "anna"),
+        ("?ref=gone&via=anna", "anna"),  # of somebody who has left
+    ],
+)
+@pytest.mark.parametrize("attribution", ["first", "last"])
+def test_of_several_codes_in_a_link_the_first_that_can_be_used_counts(
+    tmp_path: Path, link: str, paid: str, attribution: str
+) -> None:
+    left = joined(-DAY + 1, "zoe", "unused") | {"type": "left"}
+    made = {
+        "clicks": [click(0, "c-1", f"https://shop.example.com/{link}")],
+        "conversions": [bought(DAY, "c-1", "100"), bought(5 * DAY, "c-1", "100")],
+        "referral-events": [joined(-DAY, user, user.upper()) for user in ("anna", "misha")]
+        + [joined(-DAY, "zoe", "GONE"), left],
+    }
+    config = CONFIG.replace("[[programs]]", f'[[programs]]\nattribution = "{attribution}"', 1)
+    out = replay(tmp_path, write(tmp_path / "in", made, config))
+    rewards = read(out / "referral-rewards.jsonl").values()
+    assert [(r["user_id"], r["amount"]) for r in rewards] == [(paid, "10.00")] * 2
+    counted = [
+        (c["keys"]["code"], c["counts"]["visits"])
+        for c in read(out / "referral-counters.jsonl").values()
+        if c["dimension"] == "code" and c["window"] == "total"
+    ]
+    known = [name for name in ("anna", "misha") if name in link]
+    assert sorted(counted) == [(name, 1) for name in known], "each is a visit by it"
+
+
+@pytest.mark.parametrize("codes", [1, 15])
+def test_visits_with_codes_of_nobody_do_not_push_a_partners_out(tmp_path: Path, codes: int) -> None:
+    """Whatever else is called ref on a page: before the visit by the partner's link and behind it."""
+    junk = [f"https://shop.example.com/?ref=banner-{n % codes}" for n in range(30)]
+    urls = [*junk, "https://shop.example.com/?ref=anna", *junk]
+    made = {
+        "clicks": [click(n * MINUTE, "c-1", url) for n, url in enumerate(urls)],
+        "conversions": [bought(DAY, "c-1", "100")],
+        "referral-events": [joined(-DAY, "anna", "ANNA")],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made))
+    assert [r["user_id"] for r in read(out / "referral-rewards.jsonl").values()] == ["anna"]
+
+
+def test_of_a_partners_visits_the_first_is_kept_among_many_others(tmp_path: Path) -> None:
+    """Misha came later, so Anna keeps whom she brought first, however often either is seen again."""
+    names = ["banner", "anna", "misha", "anna", *["banner"] * 30]
+    made = {
+        "clicks": [click(n * MINUTE, "c-1", f"https://shop.example.com/?ref={name}") for n, name in enumerate(names)],
+        "conversions": [bought(DAY, "c-1", "100")],
+        "referral-events": [joined(-DAY, user, user.upper()) for user in ("anna", "misha")],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made))
+    assert [r["user_id"] for r in read(out / "referral-rewards.jsonl").values()] == ["anna"]
 
 
 def test_the_ip_of_a_click_publishes_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,11 +201,11 @@ class Buyer:
 
     def _links(self, at: int, visits: Iterable[Visit]) -> list[_Candidate]:
         found = []
-        for visit in visits:
+        for visit in sorted(visits, key=lambda visit: (visit.at, visit.place, visit.code)):
             candidate = self._candidate(visit.code, (visit.at, ""), at, visit.flags)
             if candidate is not None and 0 <= at - visit.at <= candidate.program.lookback_ms:
                 found.append(candidate)
-        return sorted(found, key=lambda c: (c.since, c.code))
+        return found
 
     def _candidate(self, code: str, since: Moment, at: int, flags: int) -> _Candidate | None:
         """A code that was somebody's by then. Valid if active when seen and now, in a programme that runs."""

@@ -66,6 +66,8 @@ class Visit(msgspec.Struct, frozen=True, gc=False, array_like=True):
     flags: int = 0
     since: int = 0
     """From when on it is that of whoever is told: a client had brought the code before it was a user's."""
+    place: int = 0
+    """Among the codes of its link: the first that can be used counts."""
 
 
 class Visits(msgspec.Struct, frozen=True, gc=False, array_like=True):

@@ -12,6 +12,8 @@ from stream_app.domain.referral.facts import COUPON_SITE, PAID_AD, Visit
 
 NO_CODE = SEPARATOR * 2
 """What `LinkReader.captured` would be of a visit without a code, where its ip's hash follows."""
+_BETWEEN = "\x1e"
+"""Between the codes of one link: no code holds a control character."""
 PAID_CLICK_IDS = frozenset(
     [
         "gclid",
@@ -42,8 +44,9 @@ PAID_CLICK_IDS = frozenset(
 
 
 class LinkReader:
-    """Finds a programme's code in a landing page: in a parameter, in the fragment's parameters, or behind a prefix of
-    the path. Names compare without letter case."""
+    """Finds a programme's codes in a landing page: in parameters, in the fragment's parameters, or behind a prefix of
+    the path. Names compare without letter case. Other things than codes are called `ref` as well, so all that may be
+    one is kept, in this order: whose it is, others know."""
 
     def __init__(
         self, parameters: Iterable[str], prefixes: Iterable[str] = (), coupon_sites: Iterable[str] = ()
@@ -55,16 +58,19 @@ class LinkReader:
     def __bool__(self) -> bool:
         return bool(self._parameters or self._prefixes)
 
-    def code(self, url: str) -> str:
-        """The code as it is compared; empty if there is none."""
+    def codes(self, url: str) -> tuple[str, ...]:
+        """Codes as they are compared, one for each parameter at most."""
         address, _, fragment = url.partition("#")
+        found: dict[str, str] = {}
         for text in (address.partition("?")[2], fragment.partition("?")[2] or fragment):
             if "=" in text:
                 for part in text.replace("&amp;", "&").split("&"):
                     name, _, value = part.partition("=")
-                    if value and name.lower() in self._parameters and (code := normal_code(unquote_plus(value))):
-                        return code
-        return self._in_path(address) if self._prefixes else ""
+                    if value and (name := name.lower()) in self._parameters and not found.get(name):
+                        found[name] = normal_code(unquote_plus(value))
+        if self._prefixes:
+            found[""] = self._in_path(address)
+        return tuple(dict.fromkeys(filter(None, found.values()))) if found else ()
 
     def _in_path(self, address: str) -> str:
         try:
@@ -78,15 +84,15 @@ class LinkReader:
         return ""
 
     def captured(self, url: str, referrer: str, click_id: str) -> str:
-        """What is kept of a visit with a code: the code and what speaks against it, in one text that the ip's hash may
+        """What is kept of a visit with a code: its codes and what speaks against it, in one text that the ip's hash may
         follow; empty for a visit without a code."""
-        code = self.code(url)
-        if not code:
+        codes = self.codes(url)
+        if not codes:
             return ""
         flags = PAID_AD if click_id.lower() in PAID_CLICK_IDS else 0
         if self._coupons and referrer and self._is_coupon_site(referrer):
             flags |= COUPON_SITE
-        return f"{code}{SEPARATOR}{flags or ''}{SEPARATOR}"
+        return f"{_BETWEEN.join(codes)}{SEPARATOR}{flags or ''}{SEPARATOR}"
 
     def _is_coupon_site(self, referrer: str) -> bool:
         try:
@@ -97,13 +103,15 @@ class LinkReader:
 
 
 class Capture(NamedTuple):
-    """A captured visit, read back."""
+    """A captured visit, read back: once for each of its codes."""
 
-    visit: Visit
+    visits: tuple[Visit, ...]
     ip: bytes
 
 
 def read_capture(text: str, at: int) -> Capture:
     """What `LinkReader.captured` wrote."""
-    code, flags, ip = (*text.split(SEPARATOR), "", "")[:3]
-    return Capture(Visit(code, at, int(flags or 0)), bytes.fromhex(ip))
+    codes, flags, ip = (*text.split(SEPARATOR), "", "")[:3]
+    found = codes.split(_BETWEEN) if codes else ()
+    visits = tuple(Visit(code, at, int(flags or 0), place=place) for place, code in enumerate(found))
+    return Capture(visits, bytes.fromhex(ip))

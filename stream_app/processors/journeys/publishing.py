@@ -75,7 +75,7 @@ class Publisher:
             before = published.get(session.id)
             if before is not None and before.status == clients.CLOSED:
                 closes_at = self.views.closes_at(session)
-                if closes_at <= since and not everything and not head.codes:
+                if closes_at <= since and not everything:
                     continue  # no event in order since then can have touched it
                 if closes_at <= stored.horizon and not (everything and session.ordered):
                     continue

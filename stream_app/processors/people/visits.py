@@ -23,8 +23,8 @@ def hear(desk: Desk, session: str, visits: tuple[Visit, ...]) -> None:
 
 
 def _tell_codes(desk: Desk, session: str, told: tuple[Visit, ...], visits: tuple[Visit, ...]) -> None:
-    before = {f"{session}{SEPARATOR}{v.at}": v for v in told}
-    now = {f"{session}{SEPARATOR}{v.at}": v for v in visits}
+    before = {f"{session}{SEPARATOR}{v.at}{SEPARATOR}{v.place}": v for v in told}
+    now = {f"{session}{SEPARATOR}{v.at}{SEPARATOR}{v.place}": v for v in visits}
     for name in sorted(before.keys() | now.keys()):
         old, new = before.get(name), now.get(name)
         if old is not None and (new is None or new.code != old.code):
@@ -39,4 +39,4 @@ def known(desk: Desk, moment: Moment) -> list[Visit]:
     visits = [v for group in person.captured.values() for v in group if v.since <= moment[0]]
     visits.extend(v for i in person.inherited.values() if i.since <= moment for v in i.visits)
     alike = {msgspec.structs.replace(v, since=0) if v.since else v for v in visits}
-    return sorted(alike, key=lambda v: (v.at, v.code, v.flags))
+    return sorted(alike, key=lambda v: (v.at, v.place, v.code, v.flags))
