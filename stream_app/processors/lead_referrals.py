@@ -71,6 +71,7 @@ class LeadReferrals:
                 paid=False,
                 refunds=(),
                 lead=lead_id,
+                made=made.moment,
             )
             if isinstance(moment, Entry):
                 purchase = self._deal(purchase, moment)

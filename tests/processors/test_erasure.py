@@ -36,6 +36,7 @@ from tests.processors.referral_net import (
     event,
     program,
     pseudonym_of,
+    visited,
 )
 from tests.processors.test_referrals import family
 from tests.processors.test_referrals_properties import check_books
@@ -355,6 +356,21 @@ def test_a_client_is_its_leads_users_before_the_lead_has_a_status(paid: bool, er
     assert net.rewards == [("nina", 1, "0.50", "approved"), ("nina", 1, "100.00", "approved")]
     assert (kept_of(net, b"boris") == []) is erased
     check_books(net)
+
+
+def test_what_brought_a_lead_on_another_client_counts_also_if_its_user_is_erased_before_it_has_a_status() -> None:
+    net = Net(program(levels=("10%",), goals=(), statuses=("won",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.send(visited(DAY, "phone", "anna", user="boris"), asked(DAY, "lead", "c-boris", user="boris"))
+    net.send(visited(DAY, "phone", "anna", user="zoe"))
+    net.pass_time(T0 + 2 * DAY)
+    net.send(erase(2 * DAY, "boris", event_id="gone"), erase(2 * DAY, "zoe"))
+    net.pass_time(T0 + 5 * DAY)
+    assert net.person(known_as("zoe")) is None, "of whom nothing else is kept"
+    net.send(crm(5 * DAY, "lead", "won", revenue="1000"))
+    net.pass_time(T0 + 30 * DAY)
+    assert net.rewards == [("anna", 1, "100.00", "approved")]
+    assert kept_of(net, b"boris") == []
 
 
 def test_a_lead_that_turns_out_to_be_somebody_elses_does_not_say_whose_the_client_is() -> None:

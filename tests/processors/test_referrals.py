@@ -10,6 +10,7 @@ import pytest
 from stream_app.domain.referral.facts import Visit
 from stream_app.domain.referral.programs import FraudRules, Rate, RateRule, ReferredReward
 from stream_app.domain.times import rfc3339
+from stream_app.processors.facts import Letter, encode_body
 from stream_app.processors.people.state import PAGE_ROWS, ROWS_OF_A_KIND, SOLD_ROWS
 from tests.processors.referral_net import (
     DAY,
@@ -18,7 +19,9 @@ from tests.processors.referral_net import (
     T0,
     Commit,
     Net,
+    asked,
     bought,
+    crm,
     enrolled,
     event,
     program,
@@ -482,6 +485,66 @@ def linked(at: int, heard: int, by: str = "purchase", event_id: str = "link") ->
     return enrolled(at, "boris", "BORIS2", client_id="c-boris", ts=heard, event_id=event_id)
 
 
+@pytest.mark.parametrize("heard", [0, 50, 70])
+@pytest.mark.parametrize(("seen", "paid"), [(-MINUTE, True), (0, True), (1, False)])
+def test_a_code_that_the_user_brought_on_another_client_counts(seen: int, heard: int, paid: bool) -> None:
+    """The link was opened on the telephone and the purchase made on the desktop: whoever is credited is paid. Not what
+    was seen later, nor what is heard of when the purchase has settled."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"), visited(MINUTE, "early", "nobodys", user="boris"))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY, "desktop", "100", user="boris"))
+    net.pass_time(T0 + DAY + heard * MINUTE)
+    net.send((*visited(DAY + seen, "phone", "anna", user="boris")[:3], T0 + DAY + heard * MINUTE))
+    net.pass_time(T0 + 3 * DAY)
+    assert net.rewards == ([("anna", 1, "10.00", "pending")] if paid and heard <= 60 else [])
+    check_books(net)
+
+
+@pytest.mark.parametrize("heard", [0, 30 * MINUTE])
+def test_a_code_on_another_client_makes_no_customer_again_of_whoever_paid_before(heard: int) -> None:
+    """Their own purchase before the visit, or anybody's with their telephone: these are asked for, too."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"), bought(HOUR, "old", "1", phone="+37120000001"))
+    net.pass_time(T0 + DAY)
+    if not heard:
+        net.send(visited(DAY, "phone", "anna", user="boris"), visited(DAY, "phone", "anna", user="zoe"))
+    net.send(bought(DAY + 1, "desktop", "100", user="boris", phone="+37120000001", event_id="b"))
+    net.send(bought(2 * HOUR, "desktop", "1", user="zoe", event_id="z"), bought(DAY + 1, "desktop", "300", user="zoe"))
+    net.pass_time(T0 + DAY + heard)
+    if heard:
+        net.send(visited(DAY, "phone", "anna", user="boris"), visited(DAY, "phone", "anna", user="zoe"))
+    net.pass_time(T0 + 3 * DAY)
+    assert sorted((r["amount"], *r["reasons"]) for r in net.last().values()) == [
+        ("10.00", "existing_customer"),
+        ("30.00", "existing_customer"),
+    ]
+
+
+def test_a_visit_on_another_client_that_is_taken_back_has_brought_nobody() -> None:
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    seen = visited(DAY - 1, "phone", "anna", user="boris")
+    net.send(seen, bought(DAY, "desktop", "100", user="boris"))
+    assert (len(net.rewards), net.person("anna").bound) == (1, {"friends": 1})
+    net.send((*seen[:2], encode_body(Letter("phone", None)), seen[3]))
+    assert (net.rewards, net.person("anna").bound) == ([], {})
+
+
+@pytest.mark.parametrize(("seen", "paid"), [(-1, True), (1, False)])
+def test_a_lead_is_brought_by_what_its_user_saw_on_another_client_before_it(seen: int, paid: bool) -> None:
+    """As it is credited."""
+    net = Net(program(levels=("10%",), goals=(), statuses=("won",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    net.pass_time(T0 + DAY)
+    net.send(visited(DAY + seen, "phone", "anna", user="boris"), asked(DAY, "lead", "desktop", user="boris"))
+    net.pass_time(T0 + 5 * DAY)
+    net.send(crm(5 * DAY, "lead", "won", revenue="1000"))
+    net.pass_time(T0 + 30 * DAY)
+    assert net.rewards == ([("anna", 1, "100.00", "approved")] if paid else [])
+
+
 @pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("by", ["purchase", "enrolment"])
 def test_what_a_client_is_bound_to_counts_for_its_user_from_the_link_on(by: str, late: int) -> None:
@@ -543,7 +606,8 @@ def test_codes_that_a_client_brought_bind_whoever_enrols_from_the_link_on(link: 
     net.send(
         bought(DAY + 1, "c-new", user="boris", via=("anna", DAY - HOUR), goal="signup")
     )  # whose code it is is known
-    net.send(linked(DAY + link * MINUTE, DAY + late * MINUTE))
+    said = bought(DAY + link * MINUTE, "c-boris", "0", user="boris", paid=False, goal="signup", event_id="link")
+    net.send((*said[:3], T0 + DAY + late * MINUTE))
     net.pass_time(T0 + 3 * DAY)
     assert sum(net.person("anna").bound.values()) == bound
 
@@ -750,12 +814,24 @@ def test_a_welcome_does_not_depend_on_what_else_is_bought(another: bool) -> None
     """Another purchase asks whose the code is by which the person was bound; this one does not."""
     net = Net(program(levels=("10%",), referred=WELCOME_OF_10))
     net.send(enrolled(0, "anna", "ANNA", email="anna@example.org"))
+    net.send(bought(2 * MINUTE, "c-1", "5", codes=("ANNA",)))
+    net.pass_time(T0 + DAY)
+    net.send(bought(DAY - 1, "c-1", "0", user="boris", paid=False, goal="signup"))
+    if another:
+        net.send(bought(DAY + MINUTE, "c-1", "1", user="boris", codes=("ANNA",)))
+    net.send(bought(DAY, "c-2", "100", user="boris", email="anna@example.org"))
+    rewards = [r[:3] for r in net.rewards if r[0] != "c-1" and r[2] not in {"0.10", "0.50"}]
+    assert rewards == [("boris", 0, "10.00"), ("anna", 1, "10.00")]
+
+
+def test_nobody_is_welcomed_by_a_code_of_their_own_that_bound_them_on_another_client() -> None:
+    """It is asked for with each purchase of the user, whichever client that is made on."""
+    net = Net(program(levels=("10%",), referred=WELCOME_OF_10))
+    net.send(enrolled(0, "anna", "ANNA", email="anna@example.org"))
     net.send(visited(MINUTE, "s1", "ANNA", user="boris"), enrolled(2 * MINUTE, "boris", "BORIS"))
     net.pass_time(T0 + DAY)
-    if another:
-        net.send(bought(DAY + MINUTE, "c-1", "1", user="boris", via=("anna", MINUTE)))
     net.send(bought(DAY, "c-2", "100", user="boris", email="anna@example.org"))
-    assert [r[:3] for r in net.rewards if r[2] != "0.10"] == [("boris", 0, "10.00"), ("anna", 1, "10.00")]
+    assert [r[:3] for r in net.rewards] == [("anna", 1, "10.00")]
 
 
 @pytest.mark.parametrize(
@@ -797,6 +873,47 @@ def test_existing_customers_are_not_referred(before: dict[str, object], blocked:
     assert (reward["status"], reward["reasons"]) == (
         ("rejected", ["existing_customer"]) if blocked else ("pending", [])
     )
+
+
+HERS = {"email": "Boris@example.org"}
+
+
+@pytest.mark.parametrize(("paid_at", "bound"), [(HOUR, 0), (3 * HOUR, 1)])
+@pytest.mark.parametrize("heard", ["before", "after"])
+def test_who_paid_before_is_not_bound_by_enrolling_with_the_same_address(paid_at: int, bound: int, heard: str) -> None:
+    """Whether the visit is heard of before the enrolment or after it. Nobody knew whose that purchase was."""
+    net = Net(program())
+    net.send(enrolled(0, "anna", "ANNA"))
+    visit, joined = visited(2 * HOUR, "s", "anna", user="boris"), enrolled(4 * HOUR, "boris", "B", **HERS)
+    net.pass_time(T0 + HOUR)
+    net.send(bought(paid_at, "c-1", "10", **HERS))
+    net.pass_time(T0 + 4 * HOUR)
+    for letter in (visit, joined) if heard == "before" else (joined, visit):
+        net.send(letter)
+    net.pass_time(T0 + DAY)
+    assert sum(net.person("anna").bound.values()) == bound
+    assert not net.person("boris").enrolling
+
+
+@pytest.mark.parametrize(("joins_at", "blocked"), [(2 * HOUR, True), (4 * HOUR, False)])
+@pytest.mark.parametrize("who", ["the buyer", "who paid before"])
+def test_a_customer_is_known_by_what_they_enrolled_with_by_then(who: str, joins_at: int, blocked: bool) -> None:
+    """Be it whoever buys by the code now and says nothing at the checkout, or said nothing when they paid before."""
+    net = Net(program(levels=("10%",)))
+    net.send(enrolled(0, "anna", "ANNA"))
+    other = who == "who paid before"
+    first, last = (3 * HOUR, DAY) if other else (HOUR, 3 * HOUR + 10)
+    joins = enrolled(joins_at, "boris", "B", **HERS)
+    paid = bought(first, "c-1", "10", user="boris") if other else bought(first, "c-1", "10", **HERS)
+    for at, letter in sorted([(joins_at, joins), (first, paid)], key=lambda pair: pair[0]):
+        net.pass_time(T0 + at)
+        net.send(letter)
+    net.pass_time(T0 + last)
+    net.send(bought(last - 9, "c-3", "0", user="boris", goal="signup", paid=False))  # has them tell their contacts anew
+    via = ("anna", last - 5)
+    net.send(bought(last, "c-2", via=via, **HERS) if other else bought(last, "c-2", via=via, user="boris"))
+    net.pass_time(T0 + 2 * DAY)
+    assert net.reward("anna")["reasons"] == (["existing_customer"] if blocked else [])
 
 
 @pytest.mark.parametrize(("left", "status"), [(2 * HOUR + 1, "rejected"), (None, "pending")])

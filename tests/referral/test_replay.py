@@ -269,6 +269,27 @@ def test_of_several_codes_in_a_link_the_first_that_can_be_used_counts(
     assert sorted(counted) == [(name, 1) for name in known], "each is a visit by it"
 
 
+@pytest.mark.parametrize("known", ["at the link", "later", "never"])
+@pytest.mark.parametrize("shuffle", [(), ("--shuffle", "3")])
+def test_the_partner_whose_link_a_journey_credits_is_paid(tmp_path: Path, known: str, shuffle: tuple[str, ...]) -> None:
+    """The link is opened on the telephone, the purchase made on the desktop, by one user as far as anybody knows."""
+    page = "https://shop.example.com/"
+    made = {
+        "clicks": [
+            click(0, "phone", f"{page}?ref=anna", **({"user_id": "misha"} if known == "at the link" else {})),
+            *([click(3 * MINUTE, "phone", page, user_id="misha")] if known == "later" else []),
+        ],
+        "conversions": [bought(10 * MINUTE, "desktop", "100", user_id="misha")],
+        "referral-events": [joined(-DAY, "anna", "ANNA")],
+    }
+    out = replay(tmp_path, write(tmp_path / "in", made), "out", *shuffle)
+    (sale,) = read(out / "attributed-conversions.jsonl").values()
+    credited = [c["channel"] for c in sale["credits"]["last_non_direct"]]
+    paid = [(r["user_id"], r["amount"]) for r in read(out / "referral-rewards.jsonl").values()]
+    assert (credited == ["Referral Programme"]) is (known != "never")
+    assert paid == ([("anna", "10.00")] if known != "never" else [])
+
+
 @pytest.mark.parametrize("codes", [1, 15])
 def test_visits_with_codes_of_nobody_do_not_push_a_partners_out(tmp_path: Path, codes: int) -> None:
     """Whatever else is called ref on a page: before the visit by the partner's link and behind it."""

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
+from stream_app.domain.contacts import NO_CONTACT, Contact
 from stream_app.domain.referral.codes import Claim, active
 from stream_app.domain.referral.facts import (
     CLIENT,
@@ -33,6 +34,7 @@ class Enrolment(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     at: int
     event_id: str
+    contact: Contact = NO_CONTACT
 
 
 class Settled(msgspec.Struct, gc=False, array_like=True):
@@ -139,7 +141,9 @@ class Buyer:
         self._standing = self.bindings.by(moment, self._programs)
         found = [c for c in self._links(enrolment.at, visits) if c.valid and not self._is_own(c)]
         for candidate in self._winners(found):
-            if self._may_bind(candidate.program) and not self._is_customer(candidate, moment, ()):
+            if self._may_bind(candidate.program) and not self._is_customer(
+                candidate, moment, contacts_of(enrolment.contact)
+            ):
                 self._bind(candidate, moment)
 
     @property
@@ -162,7 +166,7 @@ class Buyer:
             for winner in winners:
                 if not self._order_counts(winner.program, purchase):
                     continue
-                if self._is_customer(winner, purchase.moment, contacts_of(purchase)):
+                if self._is_customer(winner, purchase.moment, contacts_of(purchase.contact)):
                     decided.append(_block(winner, "existing_customer"))
                     continue
                 binding = self._bind(winner, purchase.moment)
@@ -182,7 +186,7 @@ class Buyer:
         others = [c for c in candidates if c.valid and not self._is_own(c) and self._may_bind(c.program)]
         for winner in self._winners(others):
             if self._order_counts(winner.program, purchase) and not self._is_customer(
-                winner, purchase.moment, contacts_of(purchase)
+                winner, purchase.moment, contacts_of(purchase.contact)
             ):
                 binding = self._bind(winner, purchase.moment)
                 decided.append(self._count(binding, winner.program, purchase, winner.flags, ()))
@@ -363,7 +367,7 @@ def walk_of(conversion_id: str, purchase: Purchase, decided: Decided, buyer: str
         decided.program,
         1,
         conversion_id,
-        msgspec.structs.replace(purchase, codes=(), visits=()),
+        msgspec.structs.replace(purchase, codes=(), visits=(), made=None),
         buyer,
         decided.code,
         decided.referrer,
@@ -378,9 +382,8 @@ def walk_of(conversion_id: str, purchase: Purchase, decided: Decided, buyer: str
     )
 
 
-def contacts_of(purchase: Purchase) -> list[str]:
+def contacts_of(contact: Contact) -> list[str]:
     """The contacts by which a customer is known again, as keys."""
-    contact = purchase.contact
     return [f"{what}{digest.hex()}" for what, digest in (("e", contact.email), ("p", contact.phone)) if digest]
 
 

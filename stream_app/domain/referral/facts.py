@@ -120,6 +120,8 @@ class Purchase(msgspec.Struct, frozen=True, gc=False, array_like=True):
     withdrawn_at: int = 0
     lead: str = ""
     """Whose status it is; only on the way to its person."""
+    made: Moment | None = None
+    """Of a lead's status: the conversion that made the lead. What its person visited later did not bring it."""
 
     @property
     def moment(self) -> Moment:
@@ -331,7 +333,7 @@ class Renamed(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 def without_traces(purchase: Purchase) -> Purchase:
     """With nothing that says whose it was."""
-    return msgspec.structs.replace(purchase, client="", user="", codes=(), visits=(), contact=NO_CONTACT)
+    return msgspec.structs.replace(purchase, client="", user="", codes=(), visits=(), contact=NO_CONTACT, made=None)
 
 
 def renamed(bindings: tuple[Binding, ...], old: str, new: str) -> tuple[Binding, ...]:

@@ -10,7 +10,7 @@ from stream_app.domain.referral import facts
 from stream_app.domain.referral.buyer import contacts_of
 from stream_app.domain.referral.facts import Answer, FirstPaid, Known, Moment, Question
 from stream_app.processors.codes import CODE_KEY, CONTACT_KEY
-from stream_app.processors.people import visits
+from stream_app.processors.people import telling, visits
 from stream_app.processors.people.desk import Desk, note
 from stream_app.processors.people.state import MAX_CONTACTS
 
@@ -38,7 +38,7 @@ def ask(desk: Desk) -> None:
     wanted: dict[str, int] = {}
     for held in person.held.values():
         purchase = held.purchase
-        for code in (*purchase.codes, *(visit.code for visit in purchase.visits)):
+        for code in (*purchase.codes, *(visit.code for visit in visits.of(desk, purchase))):
             wanted[code] = max(wanted.get(code, 0), purchase.at)
     if person.enrolling:
         latest = max(m.moment for m in person.memberships if m.event_id in person.enrolling)
@@ -61,13 +61,18 @@ def tell_contacts(desk: Desk) -> None:
     first: dict[str, Moment] = dict(person.paid_by)
     asking: set[str] = set()
     concerned: set[str] = set()
+    joined = [m for m in person.memberships if m.event_id in person.enrolling]
+    for membership in joined:
+        if visits.known(desk, membership.moment):
+            asking.update(contacts_of(membership.contact))
+    concerned.update(asking)
     for held in person.held.values():
         purchase = held.purchase
-        for contact in contacts_of(purchase):
+        for contact in contacts_of(telling.with_contacts(desk, purchase).contact):
             concerned.add(contact)
             if purchase.paid and (contact not in first or purchase.moment < first[contact]):
                 first[contact] = purchase.moment
-            if purchase.codes or purchase.visits:
+            if purchase.codes or visits.of(desk, purchase):
                 asking.add(contact)
     for contact in sorted(concerned | set(person.contacts)):
         told = person.contacts.get(contact)

@@ -126,14 +126,15 @@ def decide(desk: Desk, now: int) -> Decision:
                 # A lead goes on. Whether it is told before or behind the new name, their contacts have no say.
                 step.purchase = msgspec.structs.replace(step.purchase, contact=NO_CONTACT)
             known = telling.with_contacts(desk, step.purchase)
-            decided = buyer.decide(step.purchase, marks_of(known.contact, known.client))
+            brought = msgspec.structs.replace(known, visits=visits.of(desk, step.purchase))
+            decided = buyer.decide(brought, marks_of(known.contact, known.client))
             telling.tell(desk, step, name, step.purchase, decided)
             settling = settling and (step.settles <= now or early > 0)
             if settling:
                 early -= 1
                 _settle(desk, name, step, decided)
         else:
-            buyer.enrol(Enrolment(step.at, step.event_id), visits.known(desk, step.moment))
+            buyer.enrol(Enrolment(step.at, step.event_id, step.contact), visits.known(desk, step.moment))
             settling = settling and person.enrolling[step.event_id] <= now
             if settling:
                 del person.enrolling[step.event_id]
@@ -158,7 +159,7 @@ def _settle(desk: Desk, name: str, held: Held, decided: tuple[Decided, ...]) -> 
     purchase = held.purchase
     clients.settle(desk, purchase.client, purchase.moment)
     if purchase.paid:
-        for contact in contacts_of(purchase):
+        for contact in contacts_of(telling.with_contacts(desk, purchase).contact):
             first = person.paid_by.get(contact)
             if (first is None and len(person.paid_by) < MAX_CONTACTS) or (
                 first is not None and purchase.moment < first
@@ -173,7 +174,7 @@ def _kept(purchase: Purchase, decided: tuple[Decided, ...]) -> Purchase:
     """What of a settled purchase is kept: of one that concerned nobody, what it still brings, for a refund must move a
     customer's revenue by the difference, and what erasure must know to have its record taken back."""
     if decided:
-        return msgspec.structs.replace(purchase, codes=(), visits=())
+        return msgspec.structs.replace(purchase, codes=(), visits=(), made=None)
     kept = Purchase(0, "", "", purchase.status, client=purchase.client)
     for currency, left in sale_of(purchase).revenue.items():
         kept = msgspec.structs.replace(kept, value=left, currency=currency, paid=True)

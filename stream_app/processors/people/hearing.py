@@ -62,7 +62,7 @@ def _hear(desk: Desk, event: Heard) -> None:
             desk.counts = True
             referring.hear_bound(desk, name, body)
         case facts.CAPTURED:
-            desk.buys = desk.buys or bool(desk.person.users)
+            desk.buys = desk.buys or bool(desk.person.users or desk.person.held or desk.person.enrolling)
             visits.hear(desk, name, body.visits if body is not None else ())
         case facts.LEAD:
             buying.hear_lead(desk, name, body)

@@ -233,8 +233,11 @@ class Mover:
         old = self._person
         rest = decode_person(encode_person(old))
         memberships = rest.memberships if any(m.joined for m in rest.memberships) else ()
+        seen = tuple(visit for visits in rest.captured.values() for visit in visits)
         kept = Person(
             settled=rest.settled,
+            # A lead goes on, and what may have brought it.
+            captured={"": seen} if seen and rest.leads else {},
             inherited=rest.inherited,
             # Whoever was told nothing does not know of this client any more, so nobody would tell it of their erasure.
             users={user: heir for user, heir in rest.users.items() if heir.told},

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from stream_app.domain.ids import SEPARATOR
 from stream_app.domain.referral import facts
-from stream_app.domain.referral.facts import CLIENT, Moment, Visit
+from stream_app.domain.referral.facts import CLIENT, Moment, Purchase, Visit
 from stream_app.processors.codes import CODE_KEY
 from stream_app.processors.people.desk import Desk, note
 from stream_app.processors.people.state import MAX_CAPTURED
@@ -38,5 +40,17 @@ def known(desk: Desk, moment: Moment) -> list[Visit]:
     person = desk.person
     visits = [v for group in person.captured.values() for v in group if v.since <= moment[0]]
     visits.extend(v for i in person.inherited.values() if i.since <= moment for v in i.visits)
-    alike = {msgspec.structs.replace(v, since=0) if v.since else v for v in visits}
-    return sorted(alike, key=lambda v: (v.at, v.place, v.code, v.flags))
+    return _in_order(msgspec.structs.replace(v, since=0) if v.since else v for v in visits)
+
+
+def of(desk: Desk, purchase: Purchase) -> tuple[Visit, ...]:
+    """What may have brought a purchase: visits of its client and, if its user is known, of that user's other clients,
+    whose touchpoints it sees as well (semantics 31)."""
+    if desk.name.startswith(CLIENT):
+        return purchase.visits
+    moment = purchase.made or purchase.moment
+    return tuple(_in_order((*purchase.visits, *(v for v in known(desk, moment) if v.at <= moment[0]))))
+
+
+def _in_order(visits: Iterable[Visit]) -> list[Visit]:
+    return sorted(set(visits), key=lambda v: (v.at, v.place, v.code, v.flags))
