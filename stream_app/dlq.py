@@ -93,11 +93,11 @@ EXPLANATIONS: Mapping[DeadLetterReason, Explanation] = {
     ),
     "unknown_order": Explanation(
         "A refund whose order has not been seen for 13 months.",
-        "Check order_id and goal; send the order, then replay.",
+        "Check order_id and goal; send the order, then the refund anew with another event_id: this one is known.",
     ),
     "code_taken": Explanation(
         "The referral code belongs to somebody else; codes are never reassigned.",
-        "Enrol the person with another code.",
+        "Enrol the person with another code, under another event_id: what else the event says stands.",
     ),
     "payout_mismatch": Explanation(
         "The payout is not the sum of the rewards it pays, or is below the minimum.",
@@ -105,7 +105,8 @@ EXPLANATIONS: Mapping[DeadLetterReason, Explanation] = {
     ),
     "bad_money": Explanation(
         "An amount is no proper number, or its currency is unknown or not that of the order.",
-        "Correct amount and currency at the producer and send the event anew with the same event_id.",
+        "Correct amount and currency at the producer and send the event anew with the same event_id; a refund in "
+        "another currency than its order's with another one: this one is known.",
     ),
 }
 _UNKNOWN = Explanation(

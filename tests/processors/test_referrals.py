@@ -875,6 +875,27 @@ def test_existing_customers_are_not_referred(before: dict[str, object], blocked:
     )
 
 
+@pytest.mark.parametrize(
+    "fields", [{"promo_code": "SAVE", "email": "z@example.org"}, {"client_id": "c-z"}, {}, {"aliases": ["SAVE", "B"]}]
+)
+def test_the_dead_letter_of_a_taken_code_takes_nothing_from_its_enrolment_when_replayed(
+    fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is made of what the code knows: less than was sent."""
+    letters: list[tuple[str, bytes, bytes, int]] = []
+    monkeypatch.setattr(
+        Commit, "bury", lambda _self, topic, key, value, place, *_: letters.append((topic, key, value, place.timestamp))
+    )
+    net = Net(program())
+    code = "ZED" if {"promo_code", "aliases"} & fields.keys() else "SAVE"
+    net.send(enrolled(0, "anna", "SAVE"), enrolled(1, "zoe", code, **fields))
+    before = net.person("zoe").memberships
+    assert len(letters) == 1
+    net.send(*letters)
+    assert (net.person("zoe").memberships, len(letters)) == (before, 1)
+    assert net.counts["duplicates"] == 1
+
+
 HERS = {"email": "Boris@example.org"}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from stream_app.domain.contacts import NO_CONTACT
 from stream_app.domain.referral import facts
 from stream_app.domain.referral import member as members
 from stream_app.domain.referral.member import Membership
@@ -24,7 +25,9 @@ def hear(desk: Desk, membership: Membership) -> None:
 
 
 def hear_again(desk: Desk, membership: Membership) -> None:
-    """An id heard before. Within grace the smaller (time, content) stands (semantics 23), later the first."""
+    """An id heard before. Within grace the smaller (time, content) stands (semantics 23), later the first. Of two at
+    one time that is the one which says more: the dead letter of a code that was taken is made of what codes know of an
+    enrolment, and takes nothing from it when it is replayed."""
     person = desk.person
     if membership.at + desk.house.slack_ms <= desk.context.now:
         return
@@ -32,10 +35,15 @@ def hear_again(desk: Desk, membership: Membership) -> None:
     if same is None:
         return
     there = msgspec.structs.replace(membership, origin=same.origin)
-    if (there.at, repr(there)) < (same.at, repr(same)):
+    if _precedence(there) < _precedence(same):
         person.memberships = tuple(m for m in person.memberships if m is not same)
         hear(desk, membership)
         clients.unlink(desk, same.client, same.moment)
+
+
+def _precedence(membership: Membership) -> tuple[int, bool, bool, int, str]:
+    m = membership
+    return m.at, m.contact == NO_CONTACT, not m.client, -len(m.codes), repr(m)
 
 
 def tell_claims(desk: Desk) -> None:
