@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from stream_app.domain.client import HOLD_COMMITS
-from stream_app.domain.referral.codes import Claim, Form, active, owner, renamed, ruling
+from stream_app.domain.referral.codes import Claim, Form, active, name_of, owner, renamed, ruling
 from stream_app.domain.referral.counting import DELTA, Figures, gather, places
 from stream_app.domain.referral.facts import (
     ANSWER,
@@ -220,14 +220,17 @@ class CodesProcessor:
                 case Visit(at=at):
                     register.visits[event.id] = at, max(at + self._open_ms, context.now + MINUTE_MS)
                 case Claim() as claim:
-                    register.claims[event.id] = claim
-                    claimed[event.id] = cast("ClaimLetter", event.letter)
+                    letter = cast("ClaimLetter", event.letter)
+                    name = name_of(register.claims, letter.user_id, letter.event_id)
+                    register.claims[name] = claim
+                    claimed[name] = letter
                 case Renamed(old=old, new=new):
                     register.claims = renamed(register.claims, old, new)
                 case _ if event.kind == VISIT:
                     register.visits.pop(event.id, None)
                 case _ if event.kind == CLAIM:
-                    register.claims.pop(event.id, None)
+                    letter = cast("ClaimLetter", event.letter)
+                    register.claims.pop(name_of(register.claims, letter.user_id, letter.event_id), None)
         self._refuse(register, claimed, context)
         self._answer(key, register, before, asking, context)
         self._count_visits(key, register, context)
@@ -270,10 +273,10 @@ class CodesProcessor:
     def _refuse(register: Register, claimed: dict[str, ClaimLetter], context: Context[Heard]) -> None:
         """Claims of others than the owner become dead letters, once."""
         holder = owner(register.claims)
-        for event_id, claim in register.claims.items():
-            if claim.user != holder and event_id not in register.refused:
-                register.refused = (*register.refused, event_id)
-                letter = claimed.get(event_id)
+        for name, claim in register.claims.items():
+            if claim.user != holder and name not in register.refused:
+                register.refused = (*register.refused, name)
+                letter = claimed.get(name)
                 if letter is None:
                     context.count("codes_displaced")
                 else:

@@ -58,6 +58,19 @@ def marks_of(contact: Contact, client: str) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+def name_of(claims: dict[str, Claim], user: str, event_id: str) -> str:
+    """Under which a user's claim is kept: its event's id, unless that of somebody else is: event ids are a user's own
+    (semantics 23). No user's name is in it, as the user may be erased."""
+    for name, claim in claims.items():
+        if claim.event_id == event_id and claim.user == user:
+            return name
+    name, others = event_id, 0
+    while name in claims:
+        others += 1
+        name = f"{event_id}\x1f{others}"
+    return name
+
+
 def owner(claims: dict[str, Claim]) -> str:
     """Who has the code: whoever claimed it first, for ever (semantics 43)."""
     return min(claims.values(), key=lambda claim: claim.order).user if claims else ""
