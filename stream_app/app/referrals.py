@@ -28,7 +28,7 @@ class TaskReferrals:
         self.partitions = partitions
         self.programs: Sequence[str] = tuple(program.name for program in settings.programs)
         self.others = others
-        self.currency = settings.costs.base_currency or settings.site.currency
+        self.currency = settings.base_currency
         self._tasks = tasks
 
     def question(self, parameters: Iterable[tuple[str, str]]) -> Question:

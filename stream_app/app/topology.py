@@ -150,7 +150,7 @@ def counter_rules(settings: Settings) -> CounterRules:
             )
             for goal in settings.goals
         ),
-        base_currency=settings.costs.base_currency or settings.site.currency,
+        base_currency=settings.base_currency,
         rates=settings.costs.rates,
         timezone=settings.site.timezone,
         dimensions=settings.counters.dimensions,
@@ -207,7 +207,7 @@ def people(settings: Settings, *, partitions: int = 1) -> PeopleProcessor:
 
 def referral_counters(settings: Settings, *, partitions: int) -> ReferralCountersProcessor:
     """The processor of referral programmes' figures."""
-    currency = settings.costs.base_currency or settings.site.currency
+    currency = settings.base_currency
     return ReferralCountersProcessor(
         Windows(settings.site.timezone),
         base_currency=currency,
@@ -235,7 +235,7 @@ def links(settings: Settings) -> LinkReader:
 def costs(settings: Settings) -> CostsProcessor:
     """The costs processor under these settings."""
     section = settings.costs
-    rules = CostRules(section.base_currency or settings.site.currency, section.rates, section.multipliers)
+    rules = CostRules(settings.base_currency, section.rates, section.multipliers)
     counter = None
     if settings.counters.enabled:
         counted = counter_rules(settings)

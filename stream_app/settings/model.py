@@ -912,6 +912,11 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     programs: Annotated[tuple[Program, ...], _key("Referral programmes.")] = ()
     privacy: Privacy = field(default_factory=Privacy)
 
+    @property
+    def base_currency(self) -> str:
+        """What other currencies are converted to: that of `[costs]`, else the site's."""
+        return self.costs.base_currency or self.site.currency
+
     def problems(self) -> Found:
         """Names given twice."""
         for section, names in (
@@ -920,7 +925,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ):
             for name in sorted({name for name in names if names.count(name) > 1}):
                 yield section, f'has the name "{name}" twice'
-        base = self.costs.base_currency or self.site.currency
+        base = self.base_currency
         if self.costs.rates.get(base, 1) != 1:
             yield f'costs.rates."{base}"', f"{base} is the base currency itself; allowed: rates of others"
         yield from self._misspelt_channels()

@@ -24,7 +24,7 @@ PAID_BY_DEFAULT = frozenset({"purchase"})
 def programs_of(settings: Settings) -> domain.Programs:
     """All programmes, with the exchange rates of `[costs]`."""
     currency, paid = settings.site.currency, paid_goals(settings)
-    exchange = domain.Exchange(settings.costs.base_currency or currency, settings.costs.rates)
+    exchange = domain.Exchange(settings.base_currency, settings.costs.rates)
     return domain.Programs([program_of(program, currency, paid) for program in settings.programs], exchange)
 
 
